@@ -1,0 +1,184 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::name::{Place, ServiceName, TaskId};
+use crate::routing::Routing;
+
+/// Sends requests to the tasks of places. A worker has none.
+#[async_trait]
+pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
+    /// What this balancer can do; constant.
+    fn capability(&self) -> BalancerCapability;
+
+    /// What there is of a service now, read from the balancer, not remembered.
+    ///
+    /// **Contract.** A service that the balancer does not know is `Closed` and has no targets.
+    async fn observe(&self, service: &ServiceName) -> Result<BalancerState>;
+
+    /// Sets where requests go, as one whole state.
+    ///
+    /// **Contract.** Returns when the change was accepted; the caller reads it back before anything depends on it. Live
+    /// requests that are under way are not cut. A routing to a place without targets is accepted; the caller has
+    /// looked at them.
+    ///
+    /// **Errors.** `Unsupported` for a routing that this balancer lacks.
+    async fn set_routing(&self, service: &ServiceName, routing: &Routing) -> Result<()>;
+
+    /// Lets testers reach a place, or nobody.
+    ///
+    /// **Contract.** No live request ever goes over the test route. Requests that do carry the header
+    /// `x-deploykit-test`, so that the service can tell them apart.
+    ///
+    /// **Errors.** `Unsupported` where there is no test route.
+    async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()>;
+
+    /// Sets the targets of a place, as one whole list.
+    ///
+    /// **Contract.** New ones get requests once the balancer finds them healthy; known ones stay as they are, draining
+    /// ones included; those missing from the list are removed, and whatever they were answering may be cut:
+    /// the caller has drained them, or knows that they are dead. An empty list forgets the place.
+    async fn set_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        targets: &[Endpoint],
+    ) -> Result<()>;
+
+    /// Sends no new requests to these tasks of a place; those under way go on.
+    ///
+    /// **Contract.** Returns at once; [`observe`](Self::observe) shows what is still in flight. A task that is not
+    /// known is skipped.
+    async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()>;
+}
+
+/// What a balancer can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BalancerCapability {
+    /// [`Routing::Weighted`] with shares other than all and nothing.
+    pub weighted: bool,
+    /// [`Routing::Pooled`].
+    pub pooled: bool,
+    /// A test route.
+    pub test_route: bool,
+}
+
+impl BalancerCapability {
+    /// Everything.
+    pub const fn all() -> Self {
+        Self {
+            weighted: true,
+            pooled: true,
+            test_route: true,
+        }
+    }
+
+    /// Sets whether shares can be set.
+    #[must_use]
+    pub const fn with_weighted(mut self, weighted: bool) -> Self {
+        self.weighted = weighted;
+        self
+    }
+
+    /// Sets whether there is a pooled routing.
+    #[must_use]
+    pub const fn with_pooled(mut self, pooled: bool) -> Self {
+        self.pooled = pooled;
+        self
+    }
+
+    /// Sets whether there is a test route.
+    #[must_use]
+    pub const fn with_test_route(mut self, test_route: bool) -> Self {
+        self.test_route = test_route;
+        self
+    }
+}
+
+/// What a balancer sees of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerState {
+    /// Where requests go.
+    pub routing: Routing,
+    /// The place that testers reach.
+    pub test_route: Option<Place>,
+    /// All targets of all places.
+    pub targets: Vec<Target>,
+    /// How the service is reached; none when the balancer does not know.
+    pub entry: Option<Entry>,
+    /// How testers reach the place of the test route; none while there is none.
+    pub test_entry: Option<Entry>,
+}
+
+impl BalancerState {
+    /// The targets of one place.
+    pub fn targets_of(&self, place: Place) -> impl Iterator<Item = &Target> {
+        self.targets
+            .iter()
+            .filter(move |target| target.place == place)
+    }
+
+    /// How many targets of a place take requests.
+    pub fn healthy(&self, place: Place) -> u32 {
+        let healthy = self
+            .targets_of(place)
+            .filter(|t| t.health == TargetHealth::Healthy)
+            .count();
+        u32::try_from(healthy).unwrap_or(u32::MAX)
+    }
+
+    /// How many requests a place is answering.
+    pub fn in_flight(&self, place: Place) -> u64 {
+        self.targets_of(place).map(|target| target.in_flight).sum()
+    }
+}
+
+/// One target of a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Of this place.
+    pub place: Place,
+    /// This task.
+    pub task: TaskId,
+    /// At this `host:port`.
+    pub address: String,
+    /// Whether it takes requests.
+    pub health: TargetHealth,
+    /// Requests and connections that it is answering now; idle connections do not count.
+    pub in_flight: u64,
+}
+
+/// Whether a target takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetHealth {
+    /// Not checked yet.
+    Starting,
+    /// Takes requests.
+    Healthy,
+    /// Its checks fail.
+    Unhealthy,
+    /// Finishes what it has.
+    Draining,
+}
+
+/// A task and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The task.
+    pub task: TaskId,
+    /// Its `host:port`.
+    pub address: String,
+}
+
+/// How a service is reached from where the deployer runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `http://host:port`, without a path.
+    pub url: String,
+    /// Headers that each request must carry to get there.
+    pub headers: Vec<(String, String)>,
+}

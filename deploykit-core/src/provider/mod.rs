@@ -1,0 +1,21 @@
+//! The four traits that a backend implements.
+//!
+//! Each method's doc says its contract, whether it can be repeated, what dropping its future means, and its errors.
+//! Calls may be repeated at any time with the same arguments, after a lost answer or a crash: twice equals once. A
+//! future may be dropped while it waits; the change may or may not have been made then, and the caller observes before
+//! it goes on. A provider never retries beyond a second or two: that is the driver's business, which knows the bound.
+
+mod balancer;
+mod forward;
+mod gate;
+mod orchestrator;
+mod registry;
+
+pub use balancer::{
+    BalancerCapability, BalancerState, Endpoint, Entry, LoadBalancer, Target, TargetHealth,
+};
+pub use gate::{GateContext, HealthGate, Measurement, Verdict};
+pub use orchestrator::{
+    Launch, Orchestrator, OrchestratorCapability, PlaceState, ServiceState, Task, TaskState,
+};
+pub use registry::Registry;

@@ -1,0 +1,200 @@
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::name::{Place, RevisionId, RolloutId, ServiceName, TaskId};
+use crate::release::Release;
+
+/// Runs tasks in places.
+#[async_trait]
+pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
+    /// What this orchestrator can do; constant.
+    fn capability(&self) -> OrchestratorCapability;
+
+    /// What there is of a service now, read from the provider, not remembered.
+    ///
+    /// **Contract.** A service that does not exist has no places. Tasks that died are listed as long as the provider
+    /// knows them. A place whose tasks are all gone is not listed.
+    async fn observe(&self, service: &ServiceName) -> Result<ServiceState>;
+
+    /// Makes a release known, fetching what it needs, and names it.
+    ///
+    /// **Idempotency.** An equal release gets the same revision.
+    ///
+    /// **Errors.** `NotFound` for an image that cannot be had, `Unsupported` for settings that this backend lacks; both
+    /// name the field.
+    async fn register(&self, service: &ServiceName, release: &Release) -> Result<RevisionId>;
+
+    /// The release that a revision stands for.
+    ///
+    /// **Errors.** `NotFound` for one that is not known any more.
+    async fn describe(&self, service: &ServiceName, revision: &RevisionId) -> Result<Release>;
+
+    /// Brings a place up to a number of tasks of one revision, and records that number as the place's desired count.
+    ///
+    /// **Contract.** Tasks that run stay as they are; dead ones may be replaced. Never stops a living task, even where
+    /// there are more than `count`. Returns when the tasks were asked for, not when they are ready.
+    ///
+    /// **Idempotency.** By place and count: the second call changes nothing.
+    ///
+    /// **Errors.** `Busy` when the place holds another revision; `Invalid` or `NotFound` for what can never start.
+    async fn launch(&self, launch: &Launch) -> Result<()>;
+
+    /// Stops these tasks of a place for good (SIGTERM, the grace period, SIGKILL) and lowers its desired count by as many.
+    ///
+    /// **Contract.** Returns when they are gone. Whoever calls has drained them.
+    ///
+    /// **Idempotency.** A task that is already gone is skipped.
+    async fn stop(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()>;
+
+    /// Removes a place: all its tasks (stopped as in [`stop`](Self::stop)) and whatever belonged to it.
+    ///
+    /// **Contract.** Returns when everything is gone. A place that is not there is success.
+    async fn retire(&self, service: &ServiceName, place: Place) -> Result<()>;
+
+    /// Returns when something about the service may have changed since the call began, and after `at_most` anyway.
+    ///
+    /// A backend with events returns on them, one without sleeps for a sensible interval. Never an error: the next
+    /// [`observe`](Self::observe) tells.
+    async fn changed(&self, service: &ServiceName, at_most: Duration);
+}
+
+/// What an orchestrator can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OrchestratorCapability {
+    /// How many places a service can have at once; at least 2.
+    pub places: usize,
+    /// Whether a task can have more than one container.
+    pub sidecars: bool,
+}
+
+impl OrchestratorCapability {
+    /// All places, one container for each task.
+    pub const fn new() -> Self {
+        Self {
+            places: Place::COUNT,
+            sidecars: false,
+        }
+    }
+
+    /// Sets how many places a service can have at once.
+    #[must_use]
+    pub const fn with_places(mut self, places: usize) -> Self {
+        self.places = places;
+        self
+    }
+
+    /// Sets whether a task can have more than one container.
+    #[must_use]
+    pub const fn with_sidecars(mut self, sidecars: bool) -> Self {
+        self.sidecars = sidecars;
+        self
+    }
+}
+
+impl Default for OrchestratorCapability {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A number of tasks wanted in a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Of this service.
+    pub service: ServiceName,
+    /// In this place.
+    pub place: Place,
+    /// Of this revision, which was registered before.
+    pub revision: RevisionId,
+    /// So many tasks in all, at least 1.
+    pub count: u32,
+    /// On behalf of this rollout; a label for people, not a condition.
+    pub rollout: RolloutId,
+}
+
+/// What an orchestrator sees of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// The places that hold tasks, in order.
+    pub places: Vec<PlaceState>,
+}
+
+impl ServiceState {
+    /// One place.
+    pub fn place(&self, place: Place) -> Option<&PlaceState> {
+        self.places.iter().find(|state| state.place == place)
+    }
+}
+
+/// What an orchestrator sees of a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceState {
+    /// Which place.
+    pub place: Place,
+    /// What it runs.
+    pub revision: RevisionId,
+    /// How many tasks it is to have.
+    pub desired: u32,
+    /// Those that it has, in an order that does not change.
+    pub tasks: Vec<Task>,
+}
+
+impl PlaceState {
+    /// How many tasks are ready.
+    pub fn ready(&self) -> u32 {
+        let ready = self
+            .tasks
+            .iter()
+            .filter(|task| task.state == TaskState::Ready)
+            .count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// Why the first task that is not well is not, where a task failed or is unhealthy.
+    pub fn trouble(&self) -> Option<String> {
+        self.tasks.iter().find_map(|task| match &task.state {
+            TaskState::Failed { why } | TaskState::Unhealthy { why } => {
+                Some(format!("task {}: {why}", task.id))
+            }
+            TaskState::Starting | TaskState::Ready | TaskState::Stopping => None,
+        })
+    }
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name; unique among the tasks of the service at any time.
+    pub id: TaskId,
+    /// How it is.
+    pub state: TaskState,
+    /// `host:port` at which the balancer reaches it, once known.
+    pub address: Option<String>,
+}
+
+/// How a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Not ready yet.
+    Starting,
+    /// Runs and passed its readiness check.
+    Ready,
+    /// Runs and does not pass it any more.
+    Unhealthy {
+        /// For people.
+        why: String,
+    },
+    /// Is being stopped.
+    Stopping,
+    /// Ended though nobody asked; the provider may be about to restart it.
+    Failed {
+        /// For people: exit code, out of memory, last log lines.
+        why: String,
+    },
+}

@@ -1,0 +1,136 @@
+//! Where decisions are kept: journals, leases, plans and releases.
+
+mod forward;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::name::{RolloutId, ServiceName};
+use crate::time::Timestamp;
+
+/// Keeps what was decided, and who may decide.
+///
+/// Everything belongs to a service, and whoever writes shows the service's lease. Lines and blobs are opaque here: JSON
+/// documents that this library versions itself.
+///
+/// **Durability.** What a returned call wrote survives the death of the process, and of the computer where the backend
+/// says so. **Cancellation.** A dropped write has happened or not, never in part; the caller reads before it goes on.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Takes the lease of a service.
+    ///
+    /// **Contract.** At most one lease of a service is valid at any time. A lease ends when it is released, when its
+    /// time to live passes without a [`renew`](Self::renew), or, where the backend can tell, when the process that
+    /// holds it dies. Each lease's token is greater than all before it.
+    ///
+    /// **Errors.** `Busy`, saying who holds it, where, and since when.
+    async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease>;
+
+    /// Extends a lease by its time to live from now on.
+    ///
+    /// **Errors.** `Busy` when it is not valid any more; the holder must stop deciding.
+    async fn renew(&self, lease: &Lease) -> Result<()>;
+
+    /// Gives a lease back. One that is not valid any more is success.
+    async fn release(&self, lease: &Lease) -> Result<()>;
+
+    /// Appends lines to a journal, all or none.
+    ///
+    /// **Contract.** Only while `lease` is valid and the journal has exactly `expected` lines. Returns the new number
+    /// of lines. A line contains no line break.
+    ///
+    /// **Errors.** `Busy` when the lease is not valid; `StalePlan` when the journal has another length.
+    async fn append(
+        &self,
+        lease: &Lease,
+        journal: &Journal,
+        expected: u64,
+        lines: &[String],
+    ) -> Result<u64>;
+
+    /// Reads the lines of a journal from number `from` on, 0 being the first; none for one that does not exist.
+    ///
+    /// **Errors.** `Corrupt`, naming the file or item and the line, when what is stored cannot be read.
+    async fn read(&self, journal: &Journal, from: u64) -> Result<Vec<String>>;
+
+    /// Keeps a blob under a name, replacing one of the same name.
+    ///
+    /// **Errors.** `Busy` when the lease is not valid.
+    async fn put(&self, lease: &Lease, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// A blob, if there is one of this name.
+    async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Removes a rollout's journal and the blob of its name. What is not there is success.
+    ///
+    /// **Errors.** `Busy` when the lease is not valid.
+    async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()>;
+
+    /// The services that have a journal, in order.
+    async fn services(&self) -> Result<Vec<ServiceName>>;
+}
+
+/// A journal of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Journal {
+    /// What became of each rollout: begun, ended.
+    History(ServiceName),
+    /// The events of one rollout.
+    Rollout(ServiceName, RolloutId),
+}
+
+impl Journal {
+    /// Whose journal it is.
+    pub fn service(&self) -> &ServiceName {
+        match self {
+            Self::History(service) | Self::Rollout(service, _) => service,
+        }
+    }
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::History(service) => write!(f, "history of {service}"),
+            Self::Rollout(_, rollout) => write!(f, "journal of {rollout}"),
+        }
+    }
+}
+
+/// Who holds a lease, for the people who find it held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Who: a user, a CI job.
+    pub name: String,
+    /// On this computer.
+    pub host: String,
+    /// In this process.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} on {} (process {}) since {}",
+            self.name, self.host, self.pid, self.since
+        )
+    }
+}
+
+/// The right to decide about a service, until it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// About this service.
+    pub service: ServiceName,
+    /// Greater than that of every earlier lease of the service.
+    pub token: u64,
+    /// How long it is valid after it was taken or renewed.
+    pub ttl: Duration,
+}
