@@ -1,0 +1,120 @@
+//! Where the Engine listens.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use deploykit_core::{Error, ErrorKind, Result};
+
+const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
+const DEFAULT_PORT: u16 = 2375;
+
+/// The longest path that fits in Linux's `sockaddr_un` (unix(7)): 108 bytes with the closing zero.
+pub(crate) const LONGEST_SOCKET_PATH: usize = 107;
+
+/// The address of an Engine that can be spoken to without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+impl Endpoint {
+    /// What `DOCKER_HOST` names, or the default socket; `DOCKER_TLS_VERIFY` is refused rather than ignored.
+    pub(super) fn from_env() -> Result<Self> {
+        let host = std::env::var("DOCKER_HOST")
+            .ok()
+            .filter(|host| !host.is_empty());
+        let host = host.as_deref().unwrap_or(DEFAULT_SOCKET);
+        let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|set| !set.is_empty());
+        let endpoint = Self::parse(host)?;
+        match endpoint {
+            Self::Tcp(_) if verify => Err(refused(host, "DOCKER_TLS_VERIFY asks for TLS")),
+            endpoint => Ok(endpoint),
+        }
+    }
+
+    /// `unix://PATH`, `tcp://HOST[:PORT]` or `http://HOST[:PORT]`.
+    pub(super) fn parse(host: &str) -> Result<Self> {
+        let (scheme, rest) = host.split_once("://").ok_or_else(|| {
+            Error::invalid(format!("Docker host {host:?} has no scheme"))
+                .with_hint("write unix:///var/run/docker.sock or tcp://127.0.0.1:2375")
+        })?;
+        let rest = rest.trim_end_matches('/');
+        if rest.is_empty() {
+            return Err(
+                Error::invalid(format!("Docker host {host:?} names no address"))
+                    .with_hint("write unix:///var/run/docker.sock or tcp://127.0.0.1:2375"),
+            );
+        }
+        match scheme {
+            "unix" if rest.len() > LONGEST_SOCKET_PATH => Err(Error::invalid(format!(
+                "the path in Docker host {host:?} has {} bytes, a unix socket's has at most {LONGEST_SOCKET_PATH}",
+                rest.len()
+            ))
+            .with_hint("make a short symbolic link to the socket's directory and name that")),
+            "unix" => Ok(Self::Unix(rest.into())),
+            "tcp" | "http" => {
+                let has_port =
+                    rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+                Ok(Self::Tcp(if has_port { rest.into() } else { format!("{rest}:{DEFAULT_PORT}") }))
+            }
+            "https" => Err(refused(host, "TLS is not supported")),
+            "ssh" => Err(refused(host, "ssh is not supported")),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("Docker host {host:?}: the scheme {scheme} is not supported"),
+            )
+            .with_hint("write unix:///var/run/docker.sock or tcp://127.0.0.1:2375")),
+        }
+    }
+}
+
+fn refused(host: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("Docker host {host:?}: {why}"),
+    )
+    .with_hint(
+        "forward the Engine's socket (ssh -nNT -L ./docker.sock:/var/run/docker.sock USER@HOST) \
+         and set DOCKER_HOST=unix://$PWD/docker.sock",
+    )
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_read_as_the_docker_client_reads_them() {
+        let text = |host| Endpoint::parse(host).unwrap().to_string();
+        assert_eq!(text("unix:///run/d.sock"), "unix:///run/d.sock");
+        assert_eq!(text("tcp://10.0.0.1:4000/"), "tcp://10.0.0.1:4000");
+        assert_eq!(text("http://engine"), "tcp://engine:2375");
+        assert_eq!(text("tcp://[::1]:2375"), "tcp://[::1]:2375");
+    }
+
+    #[test]
+    fn what_needs_tls_or_ssh_is_refused_with_the_way_out() {
+        for host in ["https://h:2376", "ssh://me@h"] {
+            let error = Endpoint::parse(host).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.hint().unwrap().contains("ssh -nNT -L"), "{error}");
+            assert!(error.message().contains(host), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_path_that_the_system_cannot_hold_is_named_with_its_length() {
+        let error = Endpoint::parse(&format!("unix:///{}", "d".repeat(107))).unwrap_err();
+        assert!(error.message().contains("108 bytes"), "{error}");
+    }
+}

@@ -1,0 +1,207 @@
+//! Brings a place up to its count.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use deploykit_core::{Error, ErrorKind, Launch, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::changes::lock;
+use super::container::Blueprint;
+use super::{Docker, Marks, labels, secret};
+use crate::engine::{Failure, Network};
+use crate::registry::ensure_image;
+
+/// How many containers are created and started at once; more only queue up inside the Engine.
+const AT_ONCE: usize = 8;
+
+/// How many addresses are tried for one task.
+const ADDRESSES: usize = 8;
+
+impl Docker {
+    pub(super) async fn bring_up(&self, launch: &Launch) -> Result<()> {
+        let Launch {
+            service,
+            place,
+            revision,
+            count,
+            ..
+        } = launch;
+        let count = usize::try_from(*count).unwrap_or(usize::MAX);
+        if count == 0 {
+            return Err(Error::invalid(format!(
+                "launch of {service} in place {place}: count is 0"
+            ))
+            .with_hint("retire the place instead"));
+        }
+        let containers = self.containers(service, Some(*place)).await?;
+        if let Some(other) = containers
+            .iter()
+            .find(|there| there.tag.revision != *revision)
+        {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "place {place} of {service} holds revision {}, not {revision}",
+                    other.tag.revision
+                ),
+            )
+            .with_hint("retire the place first"));
+        }
+        let (alive, dead): (Vec<_>, Vec<_>) = containers
+            .into_iter()
+            .partition(|container| container.is_alive());
+        if dead.is_empty() && alive.len() >= count {
+            return Ok(());
+        }
+        let release = self.release(service, revision).await?;
+        ensure_image(&self.inner.engine, &release.image, &self.logins).await?;
+        let mut secrets = Vec::new();
+        for (name, reference) in &release.spec.secrets {
+            secrets.push((name.clone(), secret::fetch(name, reference).await?));
+        }
+        self.remove(dead).await?;
+        let network = self.inner.engine.ensure_network(&self.network).await?;
+        let blueprint = Blueprint {
+            labels: labels::of_task(launch, &release, &network.name),
+            network: network.name.clone(),
+            release,
+            secrets,
+        };
+        let numbers: HashSet<_> = alive.iter().map(super::Container::number).collect();
+        let free = (0..u32::MAX).filter(|number| !numbers.contains(number));
+        let names = free.map(|number| format!("{service}-{place}-{number}"));
+        let starts = names
+            .take(count.saturating_sub(alive.len()))
+            .map(|name| self.start_task(launch, &blueprint, &network, name));
+        stream::iter(starts)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        tracing::debug!(%service, %place, %revision, count, "launched");
+        Ok(())
+    }
+
+    /// Creates and starts one task. Nothing is left of one that cannot be started.
+    async fn start_task(
+        &self,
+        launch: &Launch,
+        blueprint: &Blueprint,
+        network: &Network,
+        name: String,
+    ) -> Result<()> {
+        let name = name.as_str();
+        let engine = &self.inner.engine;
+        let doing = format!("start task {name} of {}", blueprint.release.image);
+        let failed = |failure| self.failed(&doing, failure);
+        let mut refused = HashSet::new();
+        let mut may_be_fixed = true;
+        for _ in 0..ADDRESSES {
+            let address = if may_be_fixed {
+                self.choose_address(network, name, &refused)
+                    .await
+                    .map_err(failed)?
+            } else {
+                None
+            };
+            let _reserved = Marks::set(&self.inner.reserved, address.into_iter().collect());
+            let created = engine.create(name, &blueprint.request(address)).await;
+            let started = match created {
+                Ok(id) => self
+                    .join_and_start(blueprint, &id)
+                    .await
+                    .map_err(|f| (f, Some(id))),
+                Err(failure) => Err((failure, None)),
+            };
+            let Err((failure, id)) = started else {
+                return Ok(());
+            };
+            if let Some(id) = &id {
+                engine.remove(id).await.map_err(failed)?;
+            }
+            if id.is_none() && failure.is(409) {
+                return self.accept_namesake(launch, name, failure).await;
+            }
+            if failure.says("user configured subnet") {
+                tracing::warn!(
+                    network = network.name,
+                    "no subnet was set for this network: addresses change when the Engine restarts"
+                );
+                may_be_fixed = false;
+            } else if let Some(address) = address.filter(|_| failure.says("already in use")) {
+                refused.insert(address);
+            } else {
+                return Err(self.explain(failed(failure)));
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{doing}: {ADDRESSES} addresses of network {} are all in use",
+                network.name
+            ),
+        )
+        .with_temporary(true))
+    }
+
+    async fn join_and_start(&self, blueprint: &Blueprint, id: &str) -> Result<(), Failure> {
+        for network in &blueprint.release.spec.networks {
+            self.inner.engine.join(network, id).await?;
+        }
+        self.inner.engine.start(id).await
+    }
+
+    /// An address that nobody has: always the same one for a name, if it can be.
+    async fn choose_address(
+        &self,
+        network: &Network,
+        name: &str,
+        refused: &HashSet<Ipv4Addr>,
+    ) -> Result<Option<Ipv4Addr>, Failure> {
+        let taken = self.inner.engine.taken(&network.name).await?;
+        let reserved = lock(&self.inner.reserved);
+        let free = |address: &Ipv4Addr| {
+            !taken.contains(address) && !reserved.contains(address) && !refused.contains(address)
+        };
+        Ok(network.addresses(seed(name)).find(free))
+    }
+
+    /// The name is taken: by the same launch going on elsewhere, which is fine, or by something else.
+    async fn accept_namesake(&self, launch: &Launch, name: &str, failure: Failure) -> Result<()> {
+        let place = self.containers(&launch.service, Some(launch.place)).await?;
+        let same = place
+            .iter()
+            .any(|c| c.name == name && c.tag.revision == launch.revision);
+        if same {
+            return Ok(());
+        }
+        let doing = format!("create container {name}");
+        Err(self
+            .failed(&doing, failure)
+            .with_hint(format!("remove or rename container {name}")))
+    }
+
+    /// Says what in the spec is to be changed, where the Engine's words allow to tell.
+    fn explain(&self, error: Error) -> Error {
+        let text = error.message();
+        if text.contains("executable file not found") || text.contains("no such file or directory")
+        {
+            Error::invalid(text).with_hint("check the service spec's command against the image")
+        } else if text.contains("bind source path") {
+            Error::invalid(text).with_hint(
+                "check the service spec's mounts: the path must exist where the Engine runs",
+            )
+        } else if text.contains("network") && error.kind() == ErrorKind::NotFound {
+            error.with_hint("make the networks that the service spec names: docker network create")
+        } else {
+            error
+        }
+    }
+}
+
+/// A number that is the same for a name at any time, in any process (FNV-1a).
+fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
