@@ -1,1 +1,6 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod tally;
+
+pub use tally::{Failure, Tally};
