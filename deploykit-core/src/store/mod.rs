@@ -1,6 +1,11 @@
 //! Where decisions are kept: journals, leases, plans and releases.
 
+mod checks;
+mod directory;
+mod files;
 mod forward;
+mod lines;
+mod memory;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::name::{RolloutId, ServiceName};
 use crate::time::Timestamp;
+
+pub use directory::DirectoryStore;
+pub use memory::MemoryStore;
 
 /// Keeps what was decided, and who may decide.
 ///
