@@ -22,5 +22,5 @@ pub use provider::{
 };
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
-pub use store::{Journal, Lease, Owner, Store};
+pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};
 pub use time::{Clock, SystemClock, Timestamp};
