@@ -1,2 +1,85 @@
-//! To be written.
-fn main() {}
+//! `cargo xtask`: the checks, the tests with the real parts that they need, and the measurements.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that says what it does"
+)]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers null for what it does not have"
+)]
+
+mod cargo;
+mod check;
+mod debian;
+mod docker;
+mod figures;
+mod job;
+mod parts;
+mod readme;
+mod report;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use job::{Fault, Result};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [--strict]     every test, doctest and example, with the real parts that they need;
+                      what could not be tested is named in the last line, NOT TESTED,
+                      and is a failure with --strict
+  check               formatting, lints, documentation, each feature alone, the dependency
+                      tree of the core, the commands of the README
+  parts [--system]    only bring the parts: the images deploykit/testbed:*,
+                      deploykit/haproxy:parts and deploykit/registry:parts;
+                      --system installs Debian's packages system-wide (needs root)
+                      instead of unpacking them under target/parts
+  figures [WORD]      measure what the project promises, print asked | got; with WORD only
+                      the rows that contain it (takes long; not part of the tests)
+  clean               remove what an interrupted test run has left in Docker
+  help                this text
+
+Environment
+  DOCKER_HOST              which Docker Engine to use, as for `docker`
+  DEPLOYKIT_HAPROXY_IMAGE  the HAProxy image to try first (default haproxy:2.6)
+  DEPLOYKIT_REGISTRY_IMAGE the registry image to try first (default registry:2)
+
+Exit codes: 0 all well, 1 something failed, 2 a command that is not known, 130 interrupted.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = job::catch_signals().and_then(|()| match words.as_slice() {
+        ["test"] => test::run(false),
+        ["test", "--strict"] => test::run(true),
+        ["check"] => check::run(),
+        ["parts"] => parts::run(false),
+        ["parts", "--system"] => parts::run(true),
+        ["figures"] => figures::run(""),
+        ["figures", word] => figures::run(word),
+        ["clean"] => clean(),
+        [] | ["help" | "-h" | "--help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(Fault::Usage(words.join(" "))),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("xtask: {fault}");
+            fault.exit_code()
+        }
+    }
+}
+
+fn clean() -> Result<()> {
+    docker::engine()?;
+    println!("{}", docker::remove_leftovers()?);
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Runs of the example `docker`, built once and started without cargo in between, so that a signal
+//! reaches it alone.
+
+use crate::cargo::Workspace;
+use crate::job::{Done, Job, Result};
+use crate::report::Report;
+
+/// Longer than any rollout here may take, the slowest undoing included.
+const LIMIT: u64 = 600;
+
+pub(super) fn build() -> Result<()> {
+    let arguments = ["build", "--quiet", "--release", "--example", "docker"];
+    let features = ["--features", "full"];
+    Job::new("cargo", arguments.into_iter().chain(features))
+        .shown()
+        .limit(1200)
+        .run()
+        .map(drop)
+}
+
+/// One run of the example.
+pub(super) struct Run {
+    pub(super) replicas: u32,
+    pub(super) requests: u64,
+    /// The way in which the new version is bad, when it is.
+    pub(super) bad: Option<&'static str>,
+    /// Ctrl-C when this step begins.
+    pub(super) interrupt_at: Option<u32>,
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) code: Option<i32>,
+    pub(super) report: Report,
+    /// How many steps the plan has, by the progress lines; 0 when there was none.
+    pub(super) steps: u32,
+    /// The last step that began.
+    pub(super) reached: u32,
+}
+
+impl Run {
+    pub(super) fn start(&self, workspace: &Workspace) -> Result<Outcome> {
+        let program = workspace.target.join("release/examples/docker");
+        let mut arguments = vec![
+            "--strategy".to_owned(),
+            "blue-green".into(),
+            "--json".into(),
+        ];
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        option("--replicas", self.replicas.to_string());
+        option("--load", "200".into());
+        option("--requests", self.requests.to_string());
+        if let Some(bad) = self.bad {
+            option("--bad", bad.into());
+        }
+        let mut job = Job::new(&program.to_string_lossy(), arguments).limit(LIMIT);
+        if let Some(wanted) = self.interrupt_at {
+            job = job.interrupt_at(move |line| step(line).is_some_and(|(step, _)| step == wanted));
+        }
+        let Done { code, stdout, .. } = job.outcome()?;
+        let (reached, steps) = stdout.lines().rev().find_map(step).unwrap_or((0, 0));
+        Ok(Outcome {
+            code,
+            report: Report::parse(&stdout)?,
+            steps,
+            reached,
+        })
+    }
+}
+
+/// Which step of how many begins, in a line like `[  1.234s] step 3/9 wait until B is healthy`.
+fn step(line: &str) -> Option<(u32, u32)> {
+    let rest = line.strip_prefix('[')?.split_once("] step ")?.1;
+    let (step, of) = rest.split_whitespace().next()?.split_once('/')?;
+    Some((step.parse().ok()?, of.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_of_progress_names_a_step() {
+        assert_eq!(step("[  1.234s] step 3/9 wait"), Some((3, 9)));
+        assert_eq!(step("[ 12.000s] step 10/11"), Some((10, 11)));
+        assert_eq!(step("undoing step 3/9"), None);
+        assert_eq!(step("[  1.234s] routing A 1000"), None);
+    }
+}

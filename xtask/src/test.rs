@@ -1,0 +1,205 @@
+//! `cargo xtask test`: every test, doctest and example, with the real parts that they need.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use crate::cargo::{Example, Package, Workspace};
+use crate::docker;
+use crate::job::{Fault, Job, Result, take_signal};
+use crate::parts;
+use crate::report::Report;
+use crate::steps::Steps;
+
+/// The whole of the tests, with a cold build on two cores.
+const TESTS_LIMIT: u64 = 1800;
+const DOCTESTS_LIMIT: u64 = 900;
+/// A cold build included.
+const EXAMPLE_LIMIT: u64 = 600;
+/// How long another run on this machine may take.
+const OTHER_RUN_LIMIT: Duration = Duration::from_secs(1800);
+
+/// The feature of the facade that an example with real parts needs.
+const DOCKER_FEATURE: &str = "docker";
+
+pub(crate) fn run(is_strict: bool) -> Result<()> {
+    let workspace = Workspace::read()?;
+    let _alone = wait_for_other_run()?;
+    let mut steps = Steps::new();
+    println!("== parts");
+    let started = Instant::now();
+    // Not a step: a part that cannot be had is not a failure as such.
+    let untested = match parts::bring(&workspace, false).and_then(|()| clean()) {
+        Ok(()) => None,
+        Err(Fault::Failed(why)) => Some(why),
+        Err(fault) => return Err(fault),
+    };
+    steps.add("parts", started.elapsed());
+    let outcome = all(&mut steps, &workspace, untested.is_none());
+    if untested.is_none() {
+        // After an interruption as well: that is when there is most to clean.
+        clean()?;
+    }
+    outcome?;
+    last_line(steps.end(), untested, is_strict)
+}
+
+/// What was not tested is the last thing that is said, whatever else there is to say.
+fn last_line(outcome: Result<()>, untested: Option<String>, is_strict: bool) -> Result<()> {
+    let Some(why) = untested else { return outcome };
+    let loud = format!("NOT TESTED: docker ({})", one_line(&why));
+    match outcome {
+        Err(fault) => Err(Fault::Failed(format!("{fault}\n{loud}"))),
+        Ok(()) if is_strict => Err(Fault::Failed(format!(
+            "with --strict everything must be tested; bring the part, or leave --strict out\n{loud}"
+        ))),
+        Ok(()) => {
+            println!("\n{loud}");
+            Ok(())
+        }
+    }
+}
+
+fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()> {
+    let features = workspace.features(with_docker);
+    let with = |arguments: &str| {
+        let arguments = arguments.split(' ').map(str::to_owned);
+        arguments
+            .chain(features.iter().cloned())
+            .collect::<Vec<_>>()
+    };
+    steps.step("tests", || {
+        let job = if has_nextest()? {
+            Job::new("cargo", with("nextest run --workspace --no-fail-fast"))
+        } else {
+            println!("   without cargo-nextest, which is quicker and bounds each test");
+            // The tests against Docker share one Engine.
+            Job::new("cargo", with("test --workspace --tests --no-fail-fast"))
+                .env("RUST_TEST_THREADS", if with_docker { "1" } else { "4" })
+        };
+        job.shown().limit(TESTS_LIMIT).run()
+    })?;
+    steps.step("doctests", || {
+        Job::new("cargo", with("test --workspace --doc --no-fail-fast"))
+            .shown()
+            .limit(DOCTESTS_LIMIT)
+            .run()
+    })?;
+    let facade = workspace.package("deploykit")?;
+    steps.step("examples are there", || has_examples(facade))?;
+    for example in &facade.examples {
+        let needs_docker = example
+            .required_features
+            .iter()
+            .any(|one| one == DOCKER_FEATURE);
+        if !needs_docker || with_docker {
+            steps.step(&format!("example {}", example.name), || {
+                run_example(example)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// An example that is not built any more must not pass by its absence.
+fn has_examples(facade: &Package) -> Result<()> {
+    for name in ["quickstart", "docker"] {
+        if !facade.examples.iter().any(|example| example.name == name) {
+            return Err(Fault::Failed(format!(
+                "the example `{name}` is missing in examples/"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs it as its reader would: `quickstart` with no flags at all.
+fn run_example(example: &Example) -> Result<()> {
+    let features = example.required_features.join(",");
+    let mut arguments = vec!["run", "--quiet", "--example", &example.name];
+    if !features.is_empty() {
+        arguments.extend(["--features", &features]);
+    }
+    let is_docker = example.name == "docker";
+    if is_docker {
+        arguments.extend(["--", "--strategy", "blue-green", "--replicas", "2"]);
+        arguments.extend(["--load", "100", "--requests", "500", "--json"]);
+    }
+    let done = Job::new("cargo", arguments)
+        .shown()
+        .limit(EXAMPLE_LIMIT)
+        .run()?;
+    if is_docker {
+        let report = Report::parse(&done.stdout)?;
+        if report.outcome() != "promoted" || report.failed() != Some(0) {
+            return Err(Fault::Failed(format!(
+                "promoted with 0 failed was asked; got {report}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn has_nextest() -> Result<bool> {
+    Ok(Job::new("cargo", ["nextest", "--version"])
+        .limit(30)
+        .outcome()?
+        .code
+        == Some(0))
+}
+
+fn clean() -> Result<()> {
+    println!("   {}", docker::remove_leftovers()?);
+    Ok(())
+}
+
+fn one_line(why: &str) -> String {
+    why.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Two runs on one Engine would clean each other's containers away, so they go one after the other.
+/// The lock ends with this process, however it ends.
+fn wait_for_other_run() -> Result<Option<File>> {
+    let path = std::env::temp_dir().join("deploykit-xtask-test.lock");
+    // Another user's lock cannot be opened; then there is nothing to wait for that we could see.
+    let Ok(file) = File::options().create(true).append(true).open(&path) else {
+        return Ok(None);
+    };
+    let until = Instant::now() + OTHER_RUN_LIMIT;
+    let mut is_told = false;
+    while file.try_lock().is_err() {
+        if !is_told {
+            println!("another `cargo xtask test` runs on this machine; waiting for its end");
+            is_told = true;
+        }
+        if take_signal() {
+            return Err(Fault::Interrupted);
+        }
+        if Instant::now() >= until {
+            let path = path.display();
+            return Err(Fault::Failed(format!(
+                "another `cargo xtask test` holds {path} for too long; end it and try again"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(Some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_tested_is_said_last_and_fails_only_when_strict() {
+        let last = |outcome, strict| last_line(outcome, Some("no\nEngine".into()), strict);
+        assert!(last(Ok(()), false).is_ok());
+        for outcome in [
+            last(Ok(()), true),
+            last(Err(Fault::Failed("x".into())), false),
+        ] {
+            let text = outcome.unwrap_err().to_string();
+            assert_eq!(text.lines().last(), Some("NOT TESTED: docker (no Engine)"));
+        }
+        assert!(last_line(Ok(()), None, true).is_ok());
+    }
+}
