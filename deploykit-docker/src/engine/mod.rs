@@ -7,6 +7,7 @@ mod network;
 mod raw;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -21,6 +22,7 @@ use futures::{Stream, TryStreamExt};
 use http::{HeaderName, Method};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 
 use endpoint::Endpoint;
 pub(crate) use error::Failure;
@@ -41,6 +43,8 @@ pub struct Engine {
     client: Client,
     endpoint: Endpoint,
     version: String,
+    /// Held while a network is made or removed.
+    networks: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -89,6 +93,7 @@ impl Engine {
             client,
             endpoint,
             version,
+            networks: Arc::default(),
         })
     }
 

@@ -12,7 +12,7 @@ use bollard::models::{
     EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest,
     NetworkCreateRequest,
 };
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 use deploykit_core::{Error, ErrorKind, Result};
 
 use super::{Engine, Failure, absent_is_none};
@@ -28,10 +28,12 @@ const TURNS: usize = 8;
 /// A network and the addresses that may be given out on it by name.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
+    id: String,
     pub(crate) name: String,
     /// None where the network has no IPv4 subnet.
     subnet: Option<Subnet>,
-    stage: Option<String>,
+    /// None for one that was not made here.
+    stage: Option<&'static str>,
 }
 
 impl Network {
@@ -88,23 +90,25 @@ impl Engine {
     pub(crate) async fn ensure_network(&self, name: &str) -> Result<Network> {
         let doing = format!("make network {name:?}");
         let failed = |failure| self.failed(&doing, failure);
+        let _one_at_a_time = self.networks.lock().await;
         for _ in 0..TURNS {
-            let made = match self.network(name).await.map_err(failed)? {
-                None => self.create_network(name, None).await,
-                Some(Network {
-                    subnet: Some(subnet),
-                    stage: Some(stage),
-                    ..
-                }) if stage == DRAFT => {
-                    let removed = self
-                        .client
-                        .remove_network(name)
-                        .await
-                        .map_err(Failure::from);
-                    absent_is_none(removed).map_err(failed)?;
-                    self.create_network(name, Some(subnet)).await
+            let found = self.networks(name).await.map_err(failed)?;
+            let made = match found.as_slice() {
+                [] => self.create_network(name, None).await,
+                [
+                    Network {
+                        id,
+                        subnet: Some(subnet),
+                        stage: Some(DRAFT),
+                        ..
+                    },
+                ] => {
+                    let removed = self.remove_network(id).await;
+                    removed.map_err(failed)?;
+                    self.create_network(name, Some(*subnet)).await
                 }
-                Some(network) => return Ok(network),
+                [network] => return Ok(network.clone()),
+                several => self.thin_out(several).await,
             };
             match made {
                 // Somebody else was quicker: see what there is now.
@@ -121,26 +125,55 @@ impl Engine {
         )
     }
 
-    /// The network of this name.
-    pub(crate) async fn network(&self, name: &str) -> Result<Option<Network>, Failure> {
-        let found = self
-            .client
-            .inspect_network(name, None)
-            .await
-            .map_err(Failure::from);
-        let Some(found) = absent_is_none(found)? else {
-            return Ok(None);
-        };
-        let configs = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-        let subnet = configs
+    /// All networks of this name, the one to keep first: the Engine does not keep two processes from making the same
+    /// one at once.
+    async fn networks(&self, name: &str) -> Result<Vec<Network>, Failure> {
+        let filters = HashMap::from([("name", vec![name])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let found = self.client.list_networks(Some(options)).await?;
+        // The filter matches parts of names.
+        let found = found
+            .into_iter()
+            .filter(|found| found.name.as_deref() == Some(name));
+        let mut networks: Vec<_> = found
+            .map(|found| {
+                let configs = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+                let mut subnets = configs.iter().filter_map(|config| config.subnet.as_deref());
+                let stage = found.labels.unwrap_or_default().remove(LABEL);
+                Network {
+                    id: found.id.unwrap_or_default(),
+                    name: name.to_owned(),
+                    subnet: subnets.find_map(Subnet::parse),
+                    stage: stage.map(|stage| if stage == DRAFT { DRAFT } else { DONE }),
+                }
+            })
+            .collect();
+        networks
+            .sort_by(|a, b| (a.stage == Some(DRAFT), &a.id).cmp(&(b.stage == Some(DRAFT), &b.id)));
+        Ok(networks)
+    }
+
+    /// Removes all but one of several networks of ours that have the same name; those in use stay.
+    async fn thin_out(&self, several: &[Network]) -> Result<(), Failure> {
+        let mut left = several.len();
+        for network in several
             .iter()
-            .find_map(|config| Subnet::parse(config.subnet.as_deref()?));
-        let stage = found.labels.unwrap_or_default().remove(LABEL);
-        Ok(Some(Network {
-            name: name.to_owned(),
-            subnet,
-            stage,
-        }))
+            .rev()
+            .filter(|network| network.stage.is_some())
+        {
+            if left > 1 && self.remove_network(&network.id).await? {
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the network is gone now; false if it is in use.
+    async fn remove_network(&self, id: &str) -> Result<bool, Failure> {
+        match self.client.remove_network(id).await.map_err(Failure::from) {
+            Err(failure) if failure.is(403) || failure.is(409) => Ok(false),
+            removed => absent_is_none(removed).map(|_| true),
+        }
     }
 
     async fn create_network(&self, name: &str, subnet: Option<Subnet>) -> Result<(), Failure> {
@@ -169,23 +202,16 @@ impl Engine {
 
     /// Removes a network that was made here once no container, running or not, belongs to it any more.
     pub(crate) async fn remove_unused_network(&self, name: &str) -> Result<(), Failure> {
-        let ours = self
-            .network(name)
-            .await?
-            .is_some_and(|network| network.stage.is_some());
-        if !ours || !self.members(name).await?.is_empty() {
+        let _one_at_a_time = self.networks.lock().await;
+        let mut networks = self.networks(name).await?;
+        networks.retain(|network| network.stage.is_some());
+        if networks.is_empty() || !self.members(name).await?.is_empty() {
             return Ok(());
         }
-        match self
-            .client
-            .remove_network(name)
-            .await
-            .map_err(Failure::from)
-        {
-            // Somebody joined it meanwhile.
-            Err(failure) if failure.is(403) || failure.is(409) => Ok(()),
-            removed => absent_is_none(removed).map(|_| ()),
+        for network in networks {
+            self.remove_network(&network.id).await?;
         }
+        Ok(())
     }
 
     /// The addresses on a network that belong to containers, running or not.

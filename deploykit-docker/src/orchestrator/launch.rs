@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Launch, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::changes::lock;
 use super::container::Blueprint;
+use super::labels::Tag;
 use super::{Docker, Marks, labels, secret};
 use crate::engine::{Failure, Network};
 use crate::registry::ensure_image;
@@ -17,6 +19,10 @@ const AT_ONCE: usize = 8;
 
 /// How many addresses are tried for one task.
 const ADDRESSES: usize = 8;
+
+/// How often, and with what pause between, a container is looked for whose name is taken.
+const LOOKS: usize = 40;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Docker {
     pub(super) async fn bring_up(&self, launch: &Launch) -> Result<()> {
@@ -167,17 +173,31 @@ impl Docker {
     }
 
     /// The name is taken: by the same launch going on elsewhere, which is fine, or by something else.
-    async fn accept_namesake(&self, launch: &Launch, name: &str, failure: Failure) -> Result<()> {
-        let place = self.containers(&launch.service, Some(launch.place)).await?;
-        let same = place
-            .iter()
-            .any(|c| c.name == name && c.tag.revision == launch.revision);
-        if same {
-            return Ok(());
-        }
+    async fn accept_namesake(&self, launch: &Launch, name: &str, taken: Failure) -> Result<()> {
         let doing = format!("create container {name}");
+        for _ in 0..LOOKS {
+            let found = self
+                .inner
+                .engine
+                .inspect(name)
+                .await
+                .map_err(|f| self.failed(&doing, f))?;
+            if let Some(found) = found {
+                let tag = Tag::read(&found.config.labels);
+                let is_same = found.label(labels::SERVICE) == Some(launch.service.as_str())
+                    && tag.is_some_and(|tag| {
+                        (tag.place, &tag.revision) == (launch.place, &launch.revision)
+                    });
+                if is_same {
+                    return Ok(());
+                }
+                break;
+            }
+            // A name is taken before its container can be seen.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
         Err(self
-            .failed(&doing, failure)
+            .failed(&doing, taken)
             .with_hint(format!("remove or rename container {name}")))
     }
 
