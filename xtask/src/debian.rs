@@ -290,10 +290,7 @@ mod tests {
     fn the_output_of_ldd_is_understood() {
         let output = "\tlinux-vdso.so.1 (0x7ff)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7f0)\n\t\
                       /lib64/ld-linux-x86-64.so.2 (0x7f1)\n";
-        let found: Vec<_> = libraries(output)
-            .into_iter()
-            .map(|(name, path)| (name, path))
-            .collect();
+        let found: Vec<_> = libraries(output).into_iter().collect();
         assert_eq!(
             found,
             [

@@ -66,6 +66,7 @@ pub(crate) fn import(image: &str, key: &str, tree: &Path, changes: &[String]) ->
     }
     arguments.extend([to.clone().into_owned(), image.into()]);
     docker(arguments.iter().map(String::as_str))?;
+    remove_replaced()?;
     std::fs::remove_file(&archive).map_err(io(format_args!("remove {to}")))
 }
 
@@ -75,7 +76,9 @@ pub(crate) fn adopt(official: &str, image: &str, key: &str, changes: &[String]) 
     Job::new("docker", ["pull", "--quiet", official])
         .limit(60)
         .run()?;
-    let container = docker(["create", official])?.stdout.trim().to_owned();
+    // A commit cannot take an entry point away, a container made without one can.
+    let container = docker(["create", "--entrypoint", "", official, "none"])?;
+    let container = container.stdout.trim().to_owned();
     let mut arguments = vec!["commit".to_owned(), "--change".into(), label(key)];
     for change in changes {
         arguments.extend(["--change".into(), change.clone()]);
@@ -83,7 +86,13 @@ pub(crate) fn adopt(official: &str, image: &str, key: &str, changes: &[String]) 
     arguments.extend([container.clone(), image.into()]);
     let committed = docker(arguments.iter().map(String::as_str));
     docker(["rm", "--volumes", &container])?;
-    committed.map(drop)
+    committed?;
+    remove_replaced()
+}
+
+/// Images of ours that have lost their name to a newer one, unless something still runs from them.
+fn remove_replaced() -> Result<()> {
+    docker(["image", "prune", "--force", "--filter", &with(KEY_LABEL)]).map(drop)
 }
 
 fn label(key: &str) -> String {

@@ -17,11 +17,13 @@ struct Got {
     text: String,
 }
 
+type Measure = Box<dyn Fn(&Workspace) -> Result<Got>>;
+
 /// One promise: what is measured, what was asked, and how to find out.
 struct Row {
     name: String,
     asked: String,
-    measure: Box<dyn Fn(&Workspace) -> Result<Got>>,
+    measure: Measure,
 }
 
 /// Measures the rows that contain the word; fails unless all of them are met.

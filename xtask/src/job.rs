@@ -98,13 +98,16 @@ pub(crate) struct Done {
     tail: VecDeque<String>,
 }
 
+/// Whether a line is the one that is waited for.
+type IsWanted = Box<dyn Fn(&str) -> bool>;
+
 /// One child process to run.
 pub(crate) struct Job {
     what: String,
     command: Command,
     limit: Duration,
     shown: bool,
-    interrupt_at: Option<Box<dyn Fn(&str) -> bool>>,
+    interrupt_at: Option<IsWanted>,
 }
 
 impl Job {

@@ -31,7 +31,8 @@ struct Bought {
     program: Program,
     /// Where the program is in our image.
     destination: &'static str,
-    /// How both images are made to start alike: whoever starts one names the program first.
+    /// How both images are made to start alike. Neither has an entry point: whoever starts one with
+    /// arguments of its own names the program first.
     changes: &'static [&'static str],
     /// What else our image holds: path and text; no text stands for a directory.
     files: &'static [(&'static str, Option<&'static str>)],
@@ -49,7 +50,6 @@ const HAPROXY: Bought = Bought {
     changes: &[
         "USER root",
         "WORKDIR /",
-        "ENTRYPOINT []",
         r#"CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]"#,
     ],
     files: &[
@@ -75,7 +75,6 @@ const REGISTRY: Bought = Bought {
     changes: &[
         "ENV REGISTRY_STORAGE_DELETE_ENABLED=true",
         "EXPOSE 5000",
-        "ENTRYPOINT []",
         r#"CMD ["registry", "serve", "/etc/docker/registry/config.yml"]"#,
     ],
     files: &[
