@@ -1,20 +1,31 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod deployer;
+mod driver;
 mod error;
 mod image;
 mod judge;
+mod machine;
 mod name;
+mod outcome;
+mod plan;
 mod provider;
 mod release;
 mod routing;
 mod store;
+mod strategy;
 mod time;
 
+pub use deployer::{Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Updates};
+pub use driver::{Update, UpdateKind};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
+pub use machine::{EffectId, Event, Record, Seen, Survey};
 pub use name::{GateName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId};
+pub use outcome::{Outcome, Report, Roles, StepTime};
+pub use plan::{Draft, Estimate, Fingerprint, GateUse, OnOrphan, Plan, Standing, Step};
 pub use provider::{
     BalancerCapability, BalancerState, Endpoint, Entry, GateContext, HealthGate, Launch,
     LoadBalancer, Measurement, Orchestrator, OrchestratorCapability, PlaceState, Registry,
@@ -23,4 +34,5 @@ pub use provider::{
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};
+pub use strategy::{BlueGreen, Context, Strategy};
 pub use time::{Clock, SystemClock, Timestamp};

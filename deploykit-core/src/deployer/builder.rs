@@ -1,0 +1,250 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Deployer;
+use crate::driver::Providers;
+use crate::name::GateName;
+use crate::provider::{HealthGate, LoadBalancer, Orchestrator, Registry};
+use crate::store::Store;
+use crate::time::{Clock, SystemClock};
+
+/// A provider that was not given yet; a builder with one of these cannot [`build`](DeployerBuilder::build).
+#[derive(Clone, Copy, Debug)]
+pub struct Missing;
+
+/// How long a lease outlives a deployer that hangs. Every call to a provider is bounded by less than half of it, except
+/// for fetching images, which changes nothing, and for stops, which are bounded by the service's own grace period.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Collects what a [`Deployer`] needs. What is missing is a compile error:
+///
+/// ```compile_fail
+/// let deployer = deploykit_core::Deployer::builder().build();
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct DeployerBuilder<R, O, B, S> {
+    registry: R,
+    orchestrator: O,
+    balancer: B,
+    store: S,
+    gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    clock: Arc<dyn Clock>,
+    owner: Option<String>,
+    lease: Duration,
+}
+
+impl Deployer {
+    /// Begins a deployer: it needs a registry, an orchestrator, a balancer (or the word that there is none) and a store.
+    pub fn builder() -> DeployerBuilder<Missing, Missing, Missing, Missing> {
+        DeployerBuilder {
+            registry: Missing,
+            orchestrator: Missing,
+            balancer: Missing,
+            store: Missing,
+            gates: BTreeMap::new(),
+            clock: Arc::new(SystemClock),
+            owner: None,
+            lease: LEASE,
+        }
+    }
+}
+
+impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
+    /// Knows what images mean.
+    pub fn registry(self, registry: impl Registry) -> DeployerBuilder<Arc<dyn Registry>, O, B, S> {
+        let Self {
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
+        let registry = Arc::new(registry);
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        }
+    }
+
+    /// Runs the tasks.
+    pub fn orchestrator(
+        self,
+        orchestrator: impl Orchestrator,
+    ) -> DeployerBuilder<R, Arc<dyn Orchestrator>, B, S> {
+        let Self {
+            registry,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
+        let orchestrator = Arc::new(orchestrator);
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        }
+    }
+
+    /// Sends requests to them.
+    pub fn balancer(
+        self,
+        balancer: impl LoadBalancer,
+    ) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
+        let Self {
+            registry,
+            orchestrator,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
+        let balancer: Option<Arc<dyn LoadBalancer>> = Some(Arc::new(balancer));
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        }
+    }
+
+    /// Says that the services are workers: nothing sends requests to them.
+    pub fn without_balancer(self) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
+        let Self {
+            registry,
+            orchestrator,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer: None,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        }
+    }
+
+    /// Keeps what is decided.
+    pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
+        let Self {
+            registry,
+            orchestrator,
+            balancer,
+            gates,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
+        let store = Arc::new(store);
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        }
+    }
+
+    /// Gives a gate the name under which plans use it.
+    pub fn gate(mut self, name: impl Into<GateName>, gate: impl HealthGate) -> Self {
+        self.gates.insert(name.into(), Arc::new(gate));
+        self
+    }
+
+    /// Tells the time by another clock; the testing world's, say.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Who deploys, for those who find the lease held; the user's name otherwise.
+    pub fn owner(mut self, name: impl Into<String>) -> Self {
+        self.owner = Some(name.into());
+        self
+    }
+
+    /// How long others wait for a deployer that died without releasing its lease; 60 s otherwise. Stores that see the
+    /// death of a process do not wait at all.
+    pub fn lease_time(mut self, ttl: Duration) -> Self {
+        self.lease = ttl;
+        self
+    }
+}
+
+impl
+    DeployerBuilder<
+        Arc<dyn Registry>,
+        Arc<dyn Orchestrator>,
+        Option<Arc<dyn LoadBalancer>>,
+        Arc<dyn Store>,
+    >
+{
+    /// The deployer.
+    #[must_use]
+    pub fn build(self) -> Deployer {
+        let Self {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            clock,
+            owner,
+            lease,
+        } = self;
+        let name = owner
+            .or_else(|| std::env::var("USER").ok())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "deploykit".to_owned());
+        let providers = Arc::new(Providers {
+            registry,
+            orchestrator,
+            balancer,
+            gates,
+            clock,
+        });
+        Deployer {
+            providers,
+            store,
+            name,
+            lease,
+        }
+    }
+}

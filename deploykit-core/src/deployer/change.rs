@@ -1,0 +1,78 @@
+use std::collections::BTreeMap;
+
+use crate::image::PinnedImage;
+use crate::release::{SecretRef, ServiceSpec};
+
+/// What is to be different after a deployment.
+///
+/// ```
+/// use deploykit_core::{Change, ServiceSpec};
+///
+/// let first = Change::to("registry:5000/web:1").with_spec(ServiceSpec::http(8080, "/health")).with_replicas(4);
+/// let next = Change::to("registry:5000/web:2").with_env("LOG", "debug");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Change {
+    pub(super) image: Option<String>,
+    pub(super) sidecars: BTreeMap<String, PinnedImage>,
+    pub(super) spec: Option<ServiceSpec>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, SecretRef>,
+    pub(super) replicas: Option<u32>,
+    pub(super) force: bool,
+}
+
+impl Change {
+    /// Brings this image, by tag or digest. Everything that is not said stays as the service has it.
+    pub fn to(image: impl Into<String>) -> Self {
+        Self {
+            image: Some(image.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Brings the release that already serves once more, in new tasks.
+    pub fn restart() -> Self {
+        Self {
+            force: true,
+            ..Self::default()
+        }
+    }
+
+    /// Runs a further image beside it in each task.
+    pub fn with_sidecar(mut self, container: impl Into<String>, image: PinnedImage) -> Self {
+        self.sidecars.insert(container.into(), image);
+        self
+    }
+
+    /// Sets all settings; required for a service that does not exist yet.
+    pub fn with_spec(mut self, spec: ServiceSpec) -> Self {
+        self.spec = Some(spec);
+        self
+    }
+
+    /// Sets one environment variable.
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets one environment variable to a secret that the provider fetches.
+    pub fn with_secret(mut self, name: impl Into<String>, secret: impl Into<SecretRef>) -> Self {
+        self.secrets.insert(name.into(), secret.into());
+        self
+    }
+
+    /// Sets the desired count; without it the service's own is taken, read at each step. 1 for a new service.
+    pub fn with_replicas(mut self, replicas: u32) -> Self {
+        self.replicas = Some(replicas);
+        self
+    }
+
+    /// Deploys even where that changes nothing.
+    pub fn forced(mut self) -> Self {
+        self.force = true;
+        self
+    }
+}

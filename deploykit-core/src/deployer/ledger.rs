@@ -1,0 +1,152 @@
+//! What became of a service's rollouts: the history journal, folded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::PinnedImage;
+use crate::name::{Place, RevisionId, RolloutId, ServiceName};
+use crate::outcome::{Outcome, Roles};
+use crate::store::{Journal, Owner, Store};
+use crate::time::Timestamp;
+
+/// One line of a service's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub(super) enum Entry {
+    /// A rollout began.
+    Begun {
+        at: Timestamp,
+        rollout: RolloutId,
+        strategy: String,
+        image: PinnedImage,
+        by: Owner,
+    },
+    /// It ended.
+    Ended {
+        at: Timestamp,
+        rollout: RolloutId,
+        #[serde(flatten)]
+        outcome: Outcome,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        roles: Roles,
+        /// How many tasks stable has; for the day when they are all gone.
+        tasks: u32,
+    },
+    /// A held place was retired outside a rollout.
+    Settled { at: Timestamp, place: Place },
+}
+
+/// One rollout of a service's past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Past {
+    /// Which.
+    pub rollout: RolloutId,
+    /// By this strategy.
+    pub strategy: String,
+    /// What it brought.
+    pub image: PinnedImage,
+    /// Who ran it.
+    pub by: Owner,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended; not yet, or its deployer died.
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why, where it is not promoted.
+    pub why: Option<String>,
+    /// The revision that served afterwards.
+    pub stable: Option<RevisionId>,
+}
+
+/// The fold of a history.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) length: u64,
+    pub(super) past: Vec<Past>,
+    pub(super) roles: Roles,
+    pub(super) tasks: u32,
+}
+
+impl Ledger {
+    pub(super) async fn read(store: &dyn Store, service: &ServiceName) -> Result<Self> {
+        let journal = Journal::History(service.clone());
+        let mut ledger = Self::default();
+        for line in store.read(&journal, 0).await? {
+            let entry = serde_json::from_str(&line).map_err(|e| {
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format!("line {} of the {journal} cannot be read", ledger.length + 1),
+                )
+                .with_hint("restore it from a backup; the journals of its rollouts are beside it")
+                .with_source(e)
+            })?;
+            ledger.length += 1;
+            ledger.take(entry);
+        }
+        Ok(ledger)
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Begun {
+                at,
+                rollout,
+                strategy,
+                image,
+                by,
+            } => self.past.push(Past {
+                rollout,
+                strategy,
+                image,
+                by,
+                began: at,
+                ended: None,
+                outcome: None,
+                why: None,
+                stable: None,
+            }),
+            Entry::Ended {
+                at,
+                rollout,
+                outcome,
+                why,
+                roles,
+                tasks,
+            } => {
+                if let Some(past) = self.past.iter_mut().find(|past| past.rollout == rollout) {
+                    past.ended = Some(at);
+                    past.outcome = Some(outcome);
+                    past.why = why;
+                    past.stable = roles.stable.as_ref().map(|stable| stable.revision.clone());
+                }
+                self.roles = roles;
+                self.tasks = tasks;
+            }
+            Entry::Settled { place, .. } => {
+                if self
+                    .roles
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.place == place)
+                {
+                    (self.roles.held, self.roles.hold_until) = (None, None);
+                }
+            }
+        }
+    }
+
+    /// The rollout that has not come to a good end: its deployer works on it or died, or it needs an operator.
+    pub(super) fn unfinished(&self) -> Option<&Past> {
+        self.past
+            .last()
+            .filter(|past| matches!(past.outcome, None | Some(Outcome::NeedsOperator)))
+    }
+
+    /// The name of the next rollout.
+    pub(super) fn next(&self, service: &ServiceName) -> RolloutId {
+        RolloutId::new(format!("{service}-{}", self.past.len() + 1))
+    }
+}

@@ -1,0 +1,262 @@
+//! Where users begin: plans, deployments, rollbacks, recovery.
+
+mod builder;
+mod change;
+mod handle;
+mod ledger;
+mod planning;
+mod running;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builder::{DeployerBuilder, Missing};
+pub use change::Change;
+pub use handle::{Control, Rollout, Updates};
+use ledger::Ledger;
+pub use ledger::Past;
+
+use crate::driver::Providers;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{RevisionId, ServiceName};
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::store::Store;
+use crate::strategy::Strategy;
+
+/// The name under which a release is kept.
+fn release_blob(revision: &RevisionId) -> String {
+    format!("release/{revision}")
+}
+
+/// Deploys services: one orchestrator, one balancer, one store, any number of services.
+///
+/// Cheap to clone. Services are independent of each other; for one service, one rollout runs at a time, whoever asks.
+#[derive(Clone, Debug)]
+pub struct Deployer {
+    providers: Arc<Providers>,
+    store: Arc<dyn Store>,
+    name: String,
+    lease: Duration,
+}
+
+/// What [`Deployer::plan`] and the others take as a service's name.
+fn named<N>(service: N) -> Result<ServiceName>
+where
+    N: TryInto<ServiceName>,
+    Error: From<N::Error>,
+{
+    service.try_into().map_err(Error::from)
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl Deployer {
+    /// Plans how a service gets to a change. Reads the registry, the providers and the store; changes nothing.
+    ///
+    /// # Errors
+    /// `Invalid` or `Unsupported` for what cannot be done, naming the field or step; `NotFound` for an unknown image, or
+    /// a new service without a spec; `Busy` while another rollout of the service has not ended.
+    pub async fn plan<N>(&self, service: N, strategy: &dyn Strategy, change: Change) -> Result<Plan>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        if change.replicas == Some(0) {
+            return Err(Error::invalid("replicas is 0").with_hint("ask for at least one task"));
+        }
+        let ledger = self.settled_ledger(&service).await?;
+        let found = self.find(&service, &ledger).await?;
+        let release = self
+            .wanted(&service, found.before.as_ref(), &change)
+            .await?;
+        let same = found
+            .before
+            .as_ref()
+            .is_some_and(|before| before.digest() == release.digest());
+        let counted = change
+            .replicas
+            .is_none_or(|replicas| replicas == found.world.desired);
+        let there = found.is_complete();
+        let mut plan = self.compose(&service, strategy, found, release, change.replicas)?;
+        if same && counted && there && !change.force {
+            plan.steps.clear();
+        }
+        Ok(plan)
+    }
+
+    /// Plans the way back to what served before: to the held place if there is one, else by the strategy.
+    ///
+    /// # Errors
+    /// As for [`plan`](Self::plan); `NotFound` when nothing served before.
+    pub async fn plan_rollback<N>(&self, service: N, strategy: &dyn Strategy) -> Result<Plan>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        let ledger = self.settled_ledger(&service).await?;
+        let current = ledger
+            .roles
+            .stable
+            .as_ref()
+            .map(|stable| stable.revision.clone());
+        let earlier = match &ledger.roles.held {
+            Some(held) => Some(held.revision.clone()),
+            None => ledger
+                .past
+                .iter()
+                .rev()
+                .filter_map(|past| past.stable.clone())
+                .find(|r| Some(r) != current.as_ref()),
+        };
+        let earlier = earlier.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("nothing served for {service} before what serves now"),
+            )
+        })?;
+        self.plan_back(service, ledger, strategy, &earlier).await
+    }
+
+    /// Plans the way to a revision that served at some time; [`history`](Self::history) lists them.
+    ///
+    /// # Errors
+    /// As for [`plan`](Self::plan); `NotFound` for a revision that never served.
+    pub async fn plan_rollback_to<N>(
+        &self,
+        service: N,
+        revision: &RevisionId,
+        strategy: &dyn Strategy,
+    ) -> Result<Plan>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        let ledger = self.settled_ledger(&service).await?;
+        if !ledger
+            .past
+            .iter()
+            .any(|past| past.stable.as_ref() == Some(revision))
+        {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("revision {revision} never served for {service}"),
+            )
+            .with_hint("history lists the revisions that did"));
+        }
+        self.plan_back(service, ledger, strategy, revision).await
+    }
+
+    async fn plan_back(
+        &self,
+        service: ServiceName,
+        ledger: Ledger,
+        strategy: &dyn Strategy,
+        revision: &RevisionId,
+    ) -> Result<Plan> {
+        let found = self.find(&service, &ledger).await?;
+        let release = self.release_of(&service, revision).await?;
+        match found.world.held.clone() {
+            Some(held) if held.revision == *revision => {
+                self.back_to_held(&service, found, &held, release)
+            }
+            _ => {
+                let same = found
+                    .world
+                    .stable
+                    .as_ref()
+                    .is_some_and(|stable| stable.revision == *revision);
+                let mut plan = self.compose(&service, strategy, found, release, None)?;
+                if same {
+                    plan.steps.clear();
+                }
+                Ok(plan)
+            }
+        }
+    }
+
+    /// Plans a rollback as [`plan_rollback`](Self::plan_rollback) does, and deploys it.
+    ///
+    /// # Errors
+    /// As for planning and [`deploy`](Self::deploy).
+    pub async fn rollback<N>(&self, service: N, strategy: &dyn Strategy) -> Result<Rollout>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        self.deploy(self.plan_rollback(service, strategy).await?)
+            .await
+    }
+
+    /// Plans a rollback as [`plan_rollback_to`](Self::plan_rollback_to) does, and deploys it.
+    ///
+    /// # Errors
+    /// As for planning and [`deploy`](Self::deploy).
+    pub async fn rollback_to<N>(
+        &self,
+        service: N,
+        revision: &RevisionId,
+        strategy: &dyn Strategy,
+    ) -> Result<Rollout>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        self.deploy(self.plan_rollback_to(service, revision, strategy).await?)
+            .await
+    }
+
+    /// The rollouts of a service, oldest first.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the line, when the history cannot be read.
+    pub async fn history<N>(&self, service: N) -> Result<Vec<Past>>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        Ok(Ledger::read(&self.store, &named(service)?).await?.past)
+    }
+
+    /// The history of a service on which nothing is open.
+    async fn settled_ledger(&self, service: &ServiceName) -> Result<Ledger> {
+        let ledger = Ledger::read(&self.store, service).await?;
+        match ledger.unfinished() {
+            None => Ok(ledger),
+            Some(past) => Err(unfinished(service, past)),
+        }
+    }
+}
+
+fn unfinished(service: &ServiceName, past: &Past) -> Error {
+    match &past.outcome {
+        Some(Outcome::NeedsOperator) => Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{} needs an operator: {}",
+                past.rollout,
+                past.why.as_deref().unwrap_or("it could not be undone")
+            ),
+        )
+        .with_hint(format!(
+            "mend what its report names, then call recover(\"{service}\")"
+        )),
+        _ => Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{} of {service} has not ended; {} runs it",
+                past.rollout, past.by
+            ),
+        )
+        .with_hint(format!(
+            "wait for it; if its process is dead, call recover(\"{service}\")"
+        )),
+    }
+}

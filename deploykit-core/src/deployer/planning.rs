@@ -1,0 +1,310 @@
+//! From the world as it is to a plan.
+
+use std::time::Duration;
+
+use super::ledger::Ledger;
+use super::{Change, Deployer, release_blob};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{ImageRef, PinnedImage};
+use crate::name::{Place, RevisionId, Role, ServiceName};
+use crate::plan::{Draft, FORMAT, Fingerprint, Plan, Standing, Step};
+use crate::provider::ServiceState;
+use crate::release::Release;
+use crate::routing::{Routing, Weight};
+use crate::strategy::{Context, Strategy};
+
+/// How long requests may take to end before a place is removed to make room.
+pub(super) const MAKE_ROOM: Duration = Duration::from_secs(30);
+/// How long a place that still runs may take to show that it is healthy.
+const STILL_HEALTHY: Duration = Duration::from_secs(60);
+
+impl Found {
+    /// Whether the service has all the tasks that it is to have.
+    pub(super) fn is_complete(&self) -> bool {
+        let stable = self.world.stable.as_ref();
+        let seen = stable.and_then(|stable| self.state.place(stable.place));
+        seen.is_some_and(|seen| seen.ready() >= seen.desired)
+    }
+}
+
+/// What planning found.
+pub(super) struct Found {
+    pub(super) world: Fingerprint,
+    pub(super) before: Option<Release>,
+    state: ServiceState,
+}
+
+impl Deployer {
+    /// The world as plans see it.
+    pub(super) async fn find(&self, service: &ServiceName, ledger: &Ledger) -> Result<Found> {
+        let providers = &self.providers;
+        let state = providers.orchestrator.observe(service).await?;
+        let routing = match &providers.balancer {
+            Some(balancer) => balancer.observe(service).await?.routing,
+            None => Routing::None,
+        };
+        let known = ledger.roles.stable.clone();
+        let stable = match known {
+            // What runs there counts, should somebody else have replaced it.
+            Some(known) => Some(match state.place(known.place) {
+                Some(seen) => Standing {
+                    place: known.place,
+                    revision: seen.revision.clone(),
+                },
+                None => known,
+            }),
+            None => adopt(service, &state, &routing)?,
+        };
+        let held = ledger.roles.held.clone();
+        let seen = stable.as_ref().and_then(|stable| state.place(stable.place));
+        let desired = seen.map_or(ledger.tasks, |seen| seen.desired).max(1);
+        let before = match &stable {
+            Some(stable) => Some(self.release_of(service, &stable.revision).await?),
+            None => None,
+        };
+        Ok(Found {
+            world: Fingerprint {
+                stable,
+                held,
+                routing,
+                desired,
+            },
+            before,
+            state,
+        })
+    }
+
+    /// A release by its revision: as it was kept, else as the provider describes it.
+    pub(super) async fn release_of(
+        &self,
+        service: &ServiceName,
+        revision: &RevisionId,
+    ) -> Result<Release> {
+        match self.store.get(service, &release_blob(revision)).await? {
+            Some(json) => serde_json::from_slice(&json).map_err(|e| {
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format!("the kept release {revision} of {service} cannot be read"),
+                )
+                .with_source(e)
+            }),
+            None => {
+                self.providers
+                    .orchestrator
+                    .describe(service, revision)
+                    .await
+            }
+        }
+    }
+
+    /// The release that a change asks for.
+    pub(super) async fn wanted(
+        &self,
+        service: &ServiceName,
+        before: Option<&Release>,
+        change: &Change,
+    ) -> Result<Release> {
+        let spec = change
+            .spec
+            .clone()
+            .or_else(|| before.map(|before| before.spec.clone()));
+        let mut spec = spec.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("service {service} does not exist yet, and the change has no spec"),
+            )
+            .with_hint("say how to run it: Change::with_spec(ServiceSpec::http(8080, \"/health\"))")
+        })?;
+        spec.env.extend(change.env.clone());
+        spec.secrets.extend(change.secrets.clone());
+        spec.check()?;
+        let image = match &change.image {
+            Some(image) => self.pin(&ImageRef::parse(image)?).await?,
+            None => before.map(|before| before.image.clone()).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("service {service} does not exist, so there is nothing to restart"),
+                )
+            })?,
+        };
+        let mut sidecars = before
+            .map(|before| before.sidecars.clone())
+            .unwrap_or_default();
+        sidecars.extend(change.sidecars.clone());
+        Ok(Release {
+            image,
+            sidecars,
+            spec,
+        })
+    }
+
+    async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
+        self.providers
+            .registry
+            .resolve(image)
+            .await
+            .map_err(|e| e.within(format_args!("image {image}")))
+    }
+
+    /// The steps around what the strategy drafts, checked.
+    pub(super) fn compose(
+        &self,
+        service: &ServiceName,
+        strategy: &dyn Strategy,
+        found: Found,
+        release: Release,
+        replicas: Option<u32>,
+    ) -> Result<Plan> {
+        let mut found = found;
+        if found.world.stable.is_none() {
+            found.world.desired = replicas.unwrap_or(1);
+        }
+        let context = Context {
+            service: service.clone(),
+            desired: replicas.unwrap_or(found.world.desired),
+            stable: found.world.stable.as_ref().map(|stable| stable.place),
+            orchestrator: self.providers.orchestrator.capability(),
+            balancer: self
+                .providers
+                .balancer
+                .as_ref()
+                .map(|balancer| balancer.capability()),
+        };
+        let draft = strategy.draft(&context)?;
+        let mut steps = draft.steps;
+        if found.world.held.is_some() {
+            steps.insert(
+                0,
+                Step::Retire {
+                    role: Role::Held,
+                    drain: MAKE_ROOM,
+                },
+            );
+        }
+        let candidate = self.free_place(service, &found)?;
+        let plan = Plan {
+            format: FORMAT,
+            service: service.clone(),
+            strategy: strategy.name().to_owned(),
+            release,
+            before: found.before,
+            candidate,
+            from_held: false,
+            replicas,
+            world: found.world,
+            steps,
+            on_orphan: draft.on_orphan,
+        };
+        self.check(&plan)?;
+        Ok(plan)
+    }
+
+    /// A place that nothing runs in.
+    fn free_place(&self, service: &ServiceName, found: &Found) -> Result<Place> {
+        let stable = found.world.stable.as_ref().map(|stable| stable.place);
+        let held = found.world.held.as_ref().map(|held| held.place);
+        let places = self.providers.orchestrator.capability().places;
+        let free = |place: &Place| {
+            Some(*place) != stable && Some(*place) != held && found.state.place(*place).is_none()
+        };
+        // Where there is no other, the held place is free once it is retired.
+        Place::all()
+            .take(places)
+            .find(free)
+            .or(held)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Foreign,
+                    format!("all {places} places of {service} hold tasks that no rollout knows"),
+                )
+                .with_hint("remove those that serve nothing")
+            })
+    }
+
+    /// The plan that turns back to the place that is still held.
+    pub(super) fn back_to_held(
+        &self,
+        service: &ServiceName,
+        found: Found,
+        held: &Standing,
+        release: Release,
+    ) -> Result<Plan> {
+        let mut draft = Draft::new().await_healthy(STILL_HEALTHY);
+        if self.providers.balancer.is_some() {
+            draft = draft.shift(Weight::ALL);
+        }
+        let draft = draft.promote().retire(MAKE_ROOM);
+        let plan = Plan {
+            format: FORMAT,
+            service: service.clone(),
+            strategy: "rollback".to_owned(),
+            release,
+            before: found.before,
+            candidate: held.place,
+            from_held: true,
+            replicas: None,
+            world: found.world,
+            steps: draft.steps,
+            on_orphan: draft.on_orphan,
+        };
+        self.check(&plan)?;
+        Ok(plan)
+    }
+
+    /// Checks a plan against the providers and the gates of this deployer.
+    pub(super) fn check(&self, plan: &Plan) -> Result<()> {
+        let providers = &self.providers;
+        let balancer = providers
+            .balancer
+            .as_ref()
+            .map(|balancer| balancer.capability());
+        plan.check(providers.orchestrator.capability(), balancer)
+            .map_err(|e| e.within(format_args!("plan for {}", plan.service)))?;
+        for gate in plan.steps.iter().flat_map(Step::gates) {
+            if !providers.gates.contains_key(&gate.gate) {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "the plan names gate {:?}, which the deployer does not have",
+                        gate.gate.as_str()
+                    ),
+                )
+                .with_hint("give it to the builder: .gate(name, gate)"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place that serves a service without a history.
+fn adopt(
+    service: &ServiceName,
+    state: &ServiceState,
+    routing: &Routing,
+) -> Result<Option<Standing>> {
+    let full = routing
+        .places()
+        .find(|place| routing.weight(*place) == Weight::ALL);
+    let serving = match (full, state.places.as_slice()) {
+        (_, []) => return Ok(None),
+        (Some(place), _) => state.place(place),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let Some(serving) = serving else {
+        let places: Vec<_> = state
+            .places
+            .iter()
+            .map(|place| place.place.to_string())
+            .collect();
+        return Err(Error::new(
+            ErrorKind::Foreign,
+            format!("{service} has no history here, and it cannot be told which of its places {} serves", places.join(", ")),
+        )
+        .with_hint("use the store that its rollouts were run with, or remove the places that do not serve"));
+    };
+    Ok(Some(Standing {
+        place: serving.place,
+        revision: serving.revision.clone(),
+    }))
+}

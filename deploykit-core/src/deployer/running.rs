@@ -1,0 +1,442 @@
+//! Running plans under the service's lease, and picking up what others left.
+
+use std::panic::{AssertUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::{broadcast, mpsc};
+
+use super::handle::{Control, Rollout, Updates};
+use super::ledger::{Entry, Ledger};
+use super::{Deployer, named, release_blob};
+use crate::driver::{Driver, Performer, Writer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::{Event, Machine, Record};
+use crate::name::{Place, RolloutId, ServiceName};
+use crate::outcome::{Outcome, Report};
+use crate::plan::{FORMAT, Plan, newer};
+use crate::store::{Journal, Lease, Owner};
+
+/// How many updates a slow reader may be behind.
+const BEHIND: usize = 4_096;
+
+impl Deployer {
+    /// Runs exactly this plan. Returns when the rollout has begun; await the handle for its outcome.
+    ///
+    /// # Errors
+    /// `StalePlan` when the world has changed since the plan was made; `Busy`, saying by whom, while somebody else
+    /// deploys the service or an earlier rollout has not ended. Nothing has been changed then.
+    ///
+    /// **Cancellation.** A dropped call may have begun the rollout, which then runs without a handle.
+    pub async fn deploy(&self, plan: Plan) -> Result<Rollout> {
+        self.check(&plan)?;
+        if plan.is_noop() {
+            return Ok(self.nothing_to_do(plan));
+        }
+        let service = plan.service.clone();
+        self.leased(service, true, |this, lease| async move {
+            this.begin(plan, lease).await.map(Some)
+        })
+        .await?
+        .ok_or_else(|| Error::new(ErrorKind::Other, "the rollout did not begin"))
+    }
+
+    /// Works under the lease of a service, which is given back unless the work `keeps` it and came to something. In a
+    /// task of its own, so that a caller who drops the call, or a provider that panics, does not leave the lease behind.
+    async fn leased<T, F>(
+        &self,
+        service: ServiceName,
+        keeps: bool,
+        work: impl FnOnce(Self, Lease) -> F + Send + 'static,
+    ) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<Option<T>>> + Send + 'static,
+    {
+        let this = self.clone();
+        let task = tokio::spawn(async move {
+            let lease = this
+                .store
+                .acquire(&service, &this.owner(), this.lease)
+                .await?;
+            let worked = whole(AssertUnwindSafe(work(this.clone(), lease.clone()))).await;
+            if !(keeps && matches!(worked, Ok(Some(_)))) {
+                this.give_back(&lease).await;
+            }
+            worked
+        });
+        task.await
+            .unwrap_or_else(|e| Err(panicked().with_source(e)))
+    }
+
+    async fn begin(&self, plan: Plan, lease: Lease) -> Result<Rollout> {
+        let service = plan.service.clone();
+        let ledger = self.settled_ledger(&service).await?;
+        let now = self.find(&service, &ledger).await?.world;
+        if let Some(difference) = plan.world.difference(&now) {
+            return Err(
+                Error::new(ErrorKind::StalePlan, format!("{service}: {difference}"))
+                    .with_hint("plan again"),
+            );
+        }
+        let rollout = ledger.next(&service);
+        let json = serde_json::to_vec(&plan).map_err(|e| {
+            Error::new(ErrorKind::Other, "the plan cannot be written").with_source(e)
+        })?;
+        self.store.put(&lease, rollout.as_str(), &json).await?;
+        let mut history = self.history_writer(&lease, ledger.length);
+        let entry = Entry::Begun {
+            at: self.providers.clock.now(),
+            rollout: rollout.clone(),
+            strategy: plan.strategy.clone(),
+            image: plan.release.image.clone(),
+            by: self.owner(),
+        };
+        history.append(line(&entry)?).await?;
+        let machine = Machine::new(plan, rollout);
+        Ok(self.start(
+            machine,
+            lease,
+            0,
+            Event::Begun {
+                machine: FORMAT,
+                by: self.owner(),
+            },
+        ))
+    }
+
+    /// Takes up the rollout that a dead deployer left, or that needed an operator: replays its journal, observes, and
+    /// goes on or undoes, as its plan says. `None` when nothing is open.
+    ///
+    /// # Errors
+    /// `Busy` while its deployer lives; `Corrupt` or `Newer` when its journal cannot be followed.
+    pub async fn recover<N>(&self, service: N) -> Result<Option<Rollout>>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        if Ledger::read(&self.store, &service)
+            .await?
+            .unfinished()
+            .is_none()
+        {
+            return Ok(None);
+        }
+        self.leased(service, true, |this, lease| async move {
+            let replayed = this.replay(&lease).await?;
+            Ok(replayed.map(|(machine, length)| {
+                let first = Event::Recovered { by: this.owner() };
+                this.start(machine, lease, length, first)
+            }))
+        })
+        .await
+    }
+
+    /// The machine of the unfinished rollout as its journal leaves it, with the journal's length.
+    async fn replay(&self, lease: &Lease) -> Result<Option<(Machine, u64)>> {
+        let service = &lease.service;
+        // Read again under the lease: its deployer may just have ended it.
+        let ledger = Ledger::read(&self.store, service).await?;
+        let Some(past) = ledger.unfinished() else {
+            return Ok(None);
+        };
+        let rollout = past.rollout.clone();
+        let Some(json) = self.store.get(service, rollout.as_str()).await? else {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("the plan of {rollout} is missing from the store"),
+            )
+            .with_hint("restore the store from a backup"));
+        };
+        let plan =
+            Plan::from_json(&json).map_err(|e| e.within(format_args!("the plan of {rollout}")))?;
+        self.check_undoable(&plan)?;
+        let mut machine = Machine::new(plan, rollout.clone());
+        let journal = Journal::Rollout(lease.service.clone(), rollout);
+        let lines = self.store.read(&journal, 0).await?;
+        for (number, text) in lines.iter().enumerate() {
+            let record = read_record(text)
+                .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
+            machine.apply(&record);
+        }
+        Ok(Some((
+            machine,
+            u64::try_from(lines.len()).unwrap_or(u64::MAX),
+        )))
+    }
+
+    /// Undoing needs the providers, and no gate.
+    fn check_undoable(&self, plan: &Plan) -> Result<()> {
+        if plan.is_worker() == self.providers.balancer.is_some() {
+            return Err(Error::invalid(format!(
+                "the rollout of {} was begun {} balancer, and this deployer is built the other way",
+                plan.service,
+                if plan.is_worker() { "without" } else { "with" }
+            )));
+        }
+        Ok(())
+    }
+
+    fn start(&self, machine: Machine, lease: Lease, length: u64, first: Event) -> Rollout {
+        let (updates, receiver) = broadcast::channel(BEHIND);
+        let (sender, commands) = mpsc::unbounded_channel();
+        let rollout = machine.rollout().clone();
+        let performer = Performer::new(
+            Arc::clone(&self.providers),
+            rollout.clone(),
+            machine.plan(),
+            updates.clone(),
+        );
+        let journal = Journal::Rollout(lease.service.clone(), rollout.clone());
+        let writer = Writer {
+            store: Arc::clone(&self.store),
+            lease: lease.clone(),
+            journal,
+            length,
+        };
+        let driver = Driver::new(
+            machine,
+            performer,
+            writer,
+            updates,
+            (sender.clone(), commands),
+        );
+        let deployer = self.clone();
+        let task = tokio::spawn(async move {
+            let ended = match whole(AssertUnwindSafe(driver.run(first))).await {
+                Ok((machine, report)) => deployer.conclude(&lease, &machine).await.map(|()| report),
+                Err(error) => Err(error.with_hint(format!(
+                    "the rollout is unfinished; call recover(\"{}\")",
+                    lease.service
+                ))),
+            };
+            deployer.give_back(&lease).await;
+            ended
+        });
+        Rollout {
+            id: Some(rollout),
+            task,
+            control: Control(sender),
+            updates: Updates(receiver),
+        }
+    }
+
+    /// Writes what came of a rollout into the history.
+    async fn conclude(&self, lease: &Lease, machine: &Machine) -> Result<()> {
+        let (report, roles) = (machine.report(), machine.roles());
+        if let (Outcome::Promoted, Some(stable)) = (&report.outcome, &roles.stable) {
+            let json = serde_json::to_vec(&machine.plan().release).map_err(|e| {
+                Error::new(ErrorKind::Other, "the release cannot be written").with_source(e)
+            })?;
+            self.store
+                .put(lease, &release_blob(&stable.revision), &json)
+                .await?;
+        }
+        let ledger = Ledger::read(&self.store, &lease.service).await?;
+        let entry = Entry::Ended {
+            at: report.ended,
+            rollout: machine.rollout().clone(),
+            outcome: report.outcome,
+            why: report.why,
+            roles,
+            tasks: machine.tasks(),
+        };
+        self.history_writer(lease, ledger.length)
+            .append(line(&entry)?)
+            .await
+    }
+
+    fn nothing_to_do(&self, plan: Plan) -> Rollout {
+        let now = self.providers.clock.now();
+        let report = Report {
+            rollout: None,
+            service: plan.service,
+            strategy: plan.strategy,
+            before: plan.before.map(|before| before.image),
+            release: plan.release.image,
+            candidate: plan.candidate,
+            outcome: Outcome::Promoted,
+            why: None,
+            stable_was_unhealthy: false,
+            problems: Vec::new(),
+            notes: Vec::new(),
+            began: now,
+            ended: now,
+            steps: Vec::new(),
+        };
+        let (_, receiver) = broadcast::channel(1);
+        let (sender, _) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move { Ok(report) });
+        Rollout {
+            id: None,
+            task,
+            control: Control(sender),
+            updates: Updates(receiver),
+        }
+    }
+
+    /// Retires the held place of a service if its time is over; says which, if one was.
+    ///
+    /// # Errors
+    /// `Busy` while the service is being deployed; what the providers fail with.
+    pub async fn settle<N>(&self, service: N) -> Result<Option<Place>>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        self.retire_held(named(service)?, false).await
+    }
+
+    /// Retires the held place of a service whether its time is over or not; there is no fast rollback after that.
+    ///
+    /// # Errors
+    /// As for [`settle`](Self::settle).
+    pub async fn settle_now<N>(&self, service: N) -> Result<Option<Place>>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        self.retire_held(named(service)?, true).await
+    }
+
+    async fn retire_held(&self, service: ServiceName, now: bool) -> Result<Option<Place>> {
+        self.leased(service, false, move |this, lease| async move {
+            this.retire_held_under(&lease, now).await
+        })
+        .await
+    }
+
+    async fn retire_held_under(&self, lease: &Lease, now: bool) -> Result<Option<Place>> {
+        let service = &lease.service;
+        let ledger = self.settled_ledger(service).await?;
+        let due = ledger
+            .roles
+            .hold_until
+            .is_none_or(|until| until <= self.providers.clock.now());
+        let Some(held) = ledger.roles.held.clone().filter(|_| due || now) else {
+            return Ok(None);
+        };
+        let found = self.find(service, &ledger).await?;
+        if found.world.routing.weight(held.place) != crate::routing::Weight::NONE {
+            return Err(Error::new(
+                ErrorKind::Foreign,
+                format!(
+                    "held place {} of {service} gets requests: the routing is {}",
+                    held.place, found.world.routing
+                ),
+            )
+            .with_hint("somebody else changed the routing; set it back first"));
+        }
+        let release = self.release_of(service, &held.revision).await?;
+        let plan = self.back_to_held(service, found, &held, release)?;
+        let (updates, _) = broadcast::channel(1);
+        let performer = Performer::new(
+            Arc::clone(&self.providers),
+            RolloutId::new("settle"),
+            &plan,
+            updates,
+        );
+        let until = self.providers.clock.now().plus(super::planning::MAKE_ROOM);
+        performer.drain(held.place, until).await?;
+        performer.retire(held.place).await?;
+        let entry = Entry::Settled {
+            at: self.providers.clock.now(),
+            place: held.place,
+        };
+        self.history_writer(lease, ledger.length)
+            .append(line(&entry)?)
+            .await?;
+        Ok(Some(held.place))
+    }
+
+    /// Removes the journals and plans of all but the last `keep` rollouts. Releases stay, for rollbacks.
+    ///
+    /// # Errors
+    /// `Busy` while the service is being deployed.
+    pub async fn prune<N>(&self, service: N, keep: usize) -> Result<()>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        self.leased(service, false, move |this, lease| async move {
+            let past = this.settled_ledger(&lease.service).await?.past;
+            for old in past.iter().rev().skip(keep) {
+                this.store.remove(&lease, &old.rollout).await?;
+            }
+            Ok(Some(()))
+        })
+        .await
+        .map(|_| ())
+    }
+
+    async fn give_back(&self, lease: &Lease) {
+        if let Err(error) = self.store.release(lease).await {
+            tracing::warn!(service = %lease.service, error = error.report(), "the lease was not given back; it will expire");
+        }
+    }
+
+    fn history_writer(&self, lease: &Lease, length: u64) -> Writer {
+        let journal = Journal::History(lease.service.clone());
+        Writer {
+            store: Arc::clone(&self.store),
+            lease: lease.clone(),
+            journal,
+            length,
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        let host = std::env::var("HOSTNAME").ok().or_else(|| {
+            std::fs::read_to_string("/etc/hostname")
+                .ok()
+                .map(|host| host.trim().to_owned())
+        });
+        Owner {
+            name: self.name.clone(),
+            host: host
+                .filter(|host| !host.is_empty())
+                .unwrap_or_else(|| "unknown host".to_owned()),
+            pid: std::process::id(),
+            since: self.providers.clock.now(),
+        }
+    }
+}
+
+/// Runs to the end, a panic being an error.
+async fn whole<T>(work: impl Future<Output = Result<T>> + UnwindSafe) -> Result<T> {
+    work.catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(panicked()))
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Other, "a provider panicked")
+        .with_hint("its message is on standard error; please report it to its maker")
+}
+
+fn line<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Error::new(ErrorKind::Other, "a line cannot be written").with_source(e))
+}
+
+/// Reads one line of a rollout's journal; the first names the version of the machine that wrote it.
+fn read_record(text: &str) -> Result<Record> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        machine: Option<u32>,
+    }
+    let corrupt = |e: serde_json::Error| {
+        Error::new(ErrorKind::Corrupt, "it cannot be read")
+            .with_hint(
+                "restore the store from a backup, or look at what runs and remove the line by hand",
+            )
+            .with_source(e)
+    };
+    let head: Head = serde_json::from_str(text).map_err(corrupt)?;
+    match head.machine {
+        Some(version) if version > FORMAT => Err(newer("journal", version)),
+        _ => serde_json::from_str(text).map_err(corrupt),
+    }
+}

@@ -1,0 +1,235 @@
+//! Awaiting and watching the health of a place.
+
+use std::time::Duration;
+
+use super::perform::{Answer, Performer, quick};
+use super::update::UpdateKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Place;
+use crate::provider::{Endpoint, TargetHealth, TaskState};
+use crate::time::{Timestamp, human};
+
+/// How long nothing is looked at when nobody reports a change.
+const QUIET: Duration = Duration::from_millis(500);
+/// The same while only the balancer's own checks are awaited, which report nothing.
+const CHECKS: Duration = Duration::from_millis(20);
+/// How long a task may stay dead before the candidate is given up: a provider that restarts it gets this chance.
+const DEAD: Duration = Duration::from_secs(1);
+/// How often tasks may die, however quickly they are restarted.
+const DEATHS: u32 = 3;
+/// How long a watched place may lack healthy tasks.
+const LACKING: Duration = Duration::from_secs(5);
+
+/// What a look at a place shows.
+#[derive(Debug)]
+struct Look {
+    ready: u32,
+    /// Takes requests; equal to `ready` where there is no balancer.
+    healthy: u32,
+    dead: Option<String>,
+    trouble: Option<String>,
+}
+
+/// Tasks that died while a place was awaited.
+#[derive(Debug, Default)]
+struct Deaths {
+    since: Option<Timestamp>,
+    count: u32,
+}
+
+impl Deaths {
+    /// Whether the deaths seen so far are enough to give up.
+    fn enough(&mut self, dead: bool, now: Timestamp) -> bool {
+        if !dead {
+            self.since = None;
+            return false;
+        }
+        if self.since.is_none() {
+            self.count += 1;
+        }
+        let since = *self.since.get_or_insert(now);
+        self.count >= DEATHS || now.since(since) >= DEAD
+    }
+}
+
+impl Performer {
+    pub(super) async fn await_healthy(
+        &self,
+        place: Place,
+        count: u32,
+        until: Timestamp,
+        patient: bool,
+    ) -> Result<Answer> {
+        let mut deaths = Deaths::default();
+        let mut shown = None;
+        loop {
+            let mut at_most = QUIET;
+            let why = match self.look(place).await {
+                Ok(look) => {
+                    let healthy = look.healthy.min(look.ready);
+                    if shown.replace(healthy) != Some(healthy) {
+                        self.show(UpdateKind::Tasks {
+                            place,
+                            healthy,
+                            wanted: count,
+                        });
+                    }
+                    if healthy >= count {
+                        return Ok(Answer::Done(None));
+                    }
+                    if !patient && deaths.enough(look.dead.is_some(), self.now()) {
+                        let why = look.dead.unwrap_or_default();
+                        return Err(Error::new(
+                            ErrorKind::Unhealthy,
+                            format!("place {place}: {why}"),
+                        ));
+                    }
+                    if look.ready >= count || look.dead.is_some() {
+                        at_most = CHECKS;
+                    }
+                    match look.trouble {
+                        Some(trouble) => format!("{healthy} of {count} healthy; {trouble}"),
+                        None => format!("{healthy} of {count} healthy"),
+                    }
+                }
+                Err(error) if error.is_temporary() => error.report(),
+                Err(error) => return Err(error),
+            };
+            let left = until.since(self.now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("place {place} is not healthy in time: {why}"),
+                )
+                .with_hint("look at its tasks' logs, or give it more time with healthy_within"));
+            }
+            self.providers
+                .orchestrator
+                .changed(&self.service, at_most.min(left))
+                .await;
+        }
+    }
+
+    /// Returns when a place that was healthy is not any more. A candidate that dies while it is watched is not
+    /// promoted because its provider restarts it.
+    pub(super) async fn guard(&self, place: Place, count: u32) -> Error {
+        let mut lacking = None;
+        let mut shown = None;
+        loop {
+            match self.look(place).await {
+                Ok(look) => {
+                    let healthy = look.healthy.min(look.ready);
+                    if shown
+                        .replace(healthy)
+                        .is_some_and(|before| before != healthy)
+                    {
+                        self.show(UpdateKind::Tasks {
+                            place,
+                            healthy,
+                            wanted: count,
+                        });
+                    }
+                    if let Some(dead) = look.dead {
+                        return Error::new(ErrorKind::Unhealthy, format!("place {place}: {dead}"));
+                    }
+                    let now = self.now();
+                    if healthy >= count {
+                        lacking = None;
+                    } else if now.since(*lacking.get_or_insert(now)) >= LACKING {
+                        let trouble = look
+                            .trouble
+                            .map(|trouble| format!("; {trouble}"))
+                            .unwrap_or_default();
+                        return Error::new(
+                            ErrorKind::Unhealthy,
+                            format!(
+                                "place {place}: {healthy} of {count} healthy for {}{trouble}",
+                                human(LACKING)
+                            ),
+                        );
+                    }
+                }
+                // What cannot be seen says nothing about the candidate.
+                Err(error) => {
+                    tracing::debug!(error = error.report(), "the candidate cannot be seen")
+                }
+            }
+            self.providers
+                .orchestrator
+                .changed(&self.service, QUIET)
+                .await;
+        }
+    }
+
+    /// Looks at a place, and gives the balancer the targets that it has.
+    async fn look(&self, place: Place) -> Result<Look> {
+        let orchestrator = &self.providers.orchestrator;
+        let state = quick("observe the tasks", orchestrator.observe(&self.service)).await?;
+        let Some(state) = state.place(place) else {
+            return Ok(Look {
+                ready: 0,
+                healthy: 0,
+                dead: None,
+                trouble: Some("it has no tasks".to_owned()),
+            });
+        };
+        let dead = state.tasks.iter().find_map(|task| match &task.state {
+            TaskState::Failed { why } => Some(format!("task {}: {why}", task.id)),
+            _ => None,
+        });
+        let (ready, trouble) = (state.ready(), state.trouble());
+        let Some(balancer) = &self.providers.balancer else {
+            return Ok(Look {
+                ready,
+                healthy: ready,
+                dead,
+                trouble,
+            });
+        };
+        let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
+        let known: Vec<Endpoint> = seen
+            .targets_of(place)
+            .map(|target| Endpoint {
+                task: target.task.clone(),
+                address: target.address.clone(),
+            })
+            .collect();
+        let wanted: Vec<Endpoint> = state
+            .tasks
+            .iter()
+            .filter_map(|task| {
+                let endpoint = Endpoint {
+                    task: task.id.clone(),
+                    address: task.address.clone()?,
+                };
+                // One that was ready once stays: the balancer's own checks keep requests from it while it is not, and
+                // give it back when it is.
+                (task.state == TaskState::Ready || known.contains(&endpoint)).then_some(endpoint)
+            })
+            .collect();
+        let same =
+            wanted.len() == known.len() && wanted.iter().all(|endpoint| known.contains(endpoint));
+        if !same {
+            quick(
+                "set the targets",
+                balancer.set_targets(&self.service, place, &wanted),
+            )
+            .await?;
+            seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
+        }
+        // A target is only as good as the task behind it.
+        let healthy = seen.targets_of(place).filter(|target| {
+            target.health == TargetHealth::Healthy
+                && state
+                    .tasks
+                    .iter()
+                    .any(|t| t.id == target.task && t.state == TaskState::Ready)
+        });
+        Ok(Look {
+            ready,
+            healthy: u32::try_from(healthy.count()).unwrap_or(u32::MAX),
+            dead,
+            trouble,
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! Asks the machine what it wants, has it performed, writes the answers down and feeds them back.
+
+mod healthy;
+mod perform;
+mod routes;
+mod update;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+pub(crate) use perform::{Performer, Providers};
+pub use update::{Update, UpdateKind};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::{Effect, EffectId, Event, Machine, Phase, Record};
+use crate::outcome::Report;
+use crate::store::{Journal, Lease, Store};
+use perform::Answer;
+
+/// How often a failed append is tried again, and how long it is waited in between.
+const APPEND_TRIES: u32 = 20;
+const APPEND_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a person asks of a rollout in progress.
+pub(crate) type Command = Event;
+
+/// The journal of one rollout, written under a lease.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) lease: Lease,
+    pub(crate) journal: Journal,
+    pub(crate) length: u64,
+}
+
+impl Writer {
+    /// Appends a line. A failure that may pass is waited for; an append whose answer was lost is recognised.
+    pub(crate) async fn append(&mut self, line: String) -> Result<()> {
+        let lines = [line];
+        let mut tries = 0;
+        loop {
+            let error = match self
+                .store
+                .append(&self.lease, &self.journal, self.length, &lines)
+                .await
+            {
+                Ok(length) => {
+                    self.length = length;
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if let Ok(there) = self.store.read(&self.journal, self.length).await
+                && there == lines
+            {
+                self.length += 1;
+                return Ok(());
+            }
+            tries += 1;
+            if !error.is_temporary() || tries == APPEND_TRIES {
+                return Err(error.within(format_args!("write the {}", self.journal)));
+            }
+            warn!(journal = %self.journal, error = error.report(), "the store does not answer; trying again");
+            tokio::time::sleep(APPEND_PAUSE).await;
+        }
+    }
+}
+
+/// Runs one rollout to its end.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    machine: Machine,
+    performer: Performer,
+    writer: Writer,
+    updates: broadcast::Sender<Update>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Keeps the channel open when nobody else holds a control.
+    _keep: mpsc::UnboundedSender<Command>,
+}
+
+type Answered = (EffectId, Result<Answer>);
+
+/// The calls under way.
+#[derive(Default)]
+struct Running {
+    futures: FuturesUnordered<Abortable<BoxFuture<'static, Answered>>>,
+    handles: BTreeMap<EffectId, (AbortHandle, bool)>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        machine: Machine,
+        performer: Performer,
+        writer: Writer,
+        updates: broadcast::Sender<Update>,
+        commands: (
+            mpsc::UnboundedSender<Command>,
+            mpsc::UnboundedReceiver<Command>,
+        ),
+    ) -> Self {
+        let (keep, commands) = commands;
+        Self {
+            machine,
+            performer,
+            writer,
+            updates,
+            commands,
+            _keep: keep,
+        }
+    }
+
+    /// Drives the rollout from `first` on until it has an outcome.
+    ///
+    /// # Errors
+    /// When nothing can be decided any more: the lease is lost, or the store fails for good. The rollout is unfinished
+    /// then, and `recover` takes it up.
+    pub(crate) async fn run(mut self, first: Event) -> Result<(Machine, Report)> {
+        self.record(first).await?;
+        let mut running = Running::default();
+        let mut renewals = tokio::time::interval(self.writer.lease.ttl / 3);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.reconcile(&mut running);
+            if self.machine.outcome().is_some() && running.futures.is_empty() {
+                break;
+            }
+            if running.futures.is_empty() && !self.machine.is_paused() {
+                return Err(Error::new(
+                    ErrorKind::Other,
+                    format!("{} wants nothing and has not ended", self.machine.rollout()),
+                )
+                .with_hint("this is a defect of deploykit; please report it with the journal"));
+            }
+            tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => self.record(command).await?,
+                Some(answered) = running.futures.next() => {
+                    if let Ok((id, result)) = answered {
+                        running.handles.remove(&id);
+                        self.answered(id, result).await?;
+                    }
+                }
+                _ = renewals.tick() => self.renew().await?,
+            }
+        }
+        let report = self.machine.report();
+        Ok((self.machine, report))
+    }
+
+    /// Starts what is newly wanted and cancels what is not wanted any more, except mutations.
+    fn reconcile(&self, running: &mut Running) {
+        let wanted = self.machine.effects();
+        running.handles.retain(|id, (handle, mutation)| {
+            let keep = *mutation || wanted.iter().any(|effect| effect.id == *id);
+            if !keep {
+                handle.abort();
+            }
+            keep
+        });
+        for Effect { id, call } in wanted {
+            if running.handles.contains_key(&id) {
+                continue;
+            }
+            debug!(effect = %id, call = call.name(), "begin");
+            let (handle, registration) = AbortHandle::new_pair();
+            running.handles.insert(id, (handle, call.is_mutation()));
+            let performer = self.performer.clone();
+            let revision = self.machine.revision().cloned();
+            let future: BoxFuture<'static, Answered> =
+                Box::pin(async move { (id, performer.perform(call, revision).await) });
+            running.futures.push(Abortable::new(future, registration));
+        }
+    }
+
+    async fn answered(&mut self, effect: EffectId, result: Result<Answer>) -> Result<()> {
+        let event = match result {
+            Ok(Answer::Registered(revision)) => Event::Registered { effect, revision },
+            Ok(Answer::Surveyed(survey)) => Event::Surveyed { effect, survey },
+            Ok(Answer::Done(note)) => Event::Done { effect, note },
+            Ok(Answer::Measured(gate, measurement)) => Event::Measured {
+                effect,
+                gate,
+                measurement,
+            },
+            Err(error) => Event::failed(effect, &error),
+        };
+        self.record(event).await
+    }
+
+    /// Appends, then applies, then tells.
+    async fn record(&mut self, event: Event) -> Result<()> {
+        let record = Record {
+            at: self.performer.now(),
+            event,
+        };
+        if self.machine.keeps(&record.event) {
+            let line = serde_json::to_string(&record).map_err(|e| {
+                Error::new(ErrorKind::Other, "an event cannot be written").with_source(e)
+            })?;
+            self.writer.append(line).await?;
+        }
+        let before = (
+            self.machine.step(),
+            self.machine.phase().clone(),
+            self.machine.is_paused(),
+        );
+        self.machine.apply(&record);
+        self.tell(&record, before);
+        Ok(())
+    }
+
+    fn tell(&self, record: &Record, before: (Option<usize>, Phase, bool)) {
+        let (step, phase, paused) = before;
+        let tell = |kind| self.performer.tell(&self.updates, kind);
+        if let Event::Measured {
+            gate, measurement, ..
+        } = &record.event
+        {
+            tell(UpdateKind::Measured {
+                gate: gate.clone(),
+                measurement: measurement.clone(),
+            });
+        }
+        if let Event::Done {
+            note: Some(note), ..
+        } = &record.event
+        {
+            tell(UpdateKind::Note { text: note.clone() });
+        }
+        if paused != self.machine.is_paused() {
+            tell(if paused {
+                UpdateKind::Unpaused
+            } else {
+                UpdateKind::Paused
+            });
+        }
+        if self.machine.step() != step
+            && let Some(index) = self.machine.step()
+            && let Some(step) = self.machine.plan().steps.get(index)
+        {
+            let (of, text) = (
+                self.machine.plan().steps.len(),
+                self.machine.plan().describe(index),
+            );
+            info!(rollout.id = %self.machine.rollout(), step.index = index + 1, step.name = step.name(), "step");
+            tell(UpdateKind::Step {
+                number: index + 1,
+                of,
+                name: step.name().to_owned(),
+                text: text.unwrap_or_default(),
+            });
+        }
+        match self.machine.phase() {
+            Phase::Undo(why) if !matches!(phase, Phase::Undo(_)) => {
+                info!(rollout.id = %self.machine.rollout(), why = why.text, "undoing");
+                tell(UpdateKind::Undoing {
+                    why: why.text.clone(),
+                });
+            }
+            Phase::Ended(outcome, why) if !matches!(phase, Phase::Ended(..)) => {
+                info!(rollout.id = %self.machine.rollout(), outcome = outcome.name(), "ended");
+                tell(UpdateKind::Ended {
+                    outcome: outcome.clone(),
+                    why: why.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps the lease. Without it nothing may be decided.
+    async fn renew(&self) -> Result<()> {
+        match self.writer.store.renew(&self.writer.lease).await {
+            // The next renewal comes well before the lease ends, and an append under a lost lease is refused anyway.
+            Err(error) if error.is_temporary() => {
+                warn!(error = error.report(), "the lease could not be renewed");
+                Ok(())
+            }
+            other => other.map_err(|e| e.within("renew the lease")),
+        }
+    }
+}

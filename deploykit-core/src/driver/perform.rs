@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::broadcast;
+use tokio::time::{sleep, timeout};
+
+use super::update::{Update, UpdateKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::{Call, Seen, Survey};
+use crate::name::{GateName, Place, RevisionId, RolloutId, ServiceName};
+use crate::plan::Plan;
+use crate::provider::{
+    GateContext, HealthGate, Launch, LoadBalancer, Measurement, Orchestrator, Registry,
+    TargetHealth, TaskState,
+};
+use crate::release::Release;
+use crate::time::{Clock, Timestamp, human};
+
+/// How long one call to a provider may take. Less than half of the lease's time to live, so that a deployer that has
+/// lost its lease has no call under way when its successor begins.
+const CALL: Duration = Duration::from_secs(15);
+/// How long a change is tried again while its failures may pass.
+pub(super) const INSIST: Duration = Duration::from_secs(120);
+/// Fetching an image may take this long.
+const REGISTER: Duration = Duration::from_secs(900);
+/// Between two tries, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a deployer calls.
+#[derive(Debug)]
+pub(crate) struct Providers {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) orchestrator: Arc<dyn Orchestrator>,
+    pub(crate) balancer: Option<Arc<dyn LoadBalancer>>,
+    pub(crate) gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Registered(RevisionId),
+    Surveyed(Survey),
+    Done(Option<String>),
+    Measured(GateName, Measurement),
+}
+
+/// Performs the calls of one rollout.
+#[derive(Clone, Debug)]
+pub(crate) struct Performer {
+    pub(super) providers: Arc<Providers>,
+    pub(super) service: ServiceName,
+    pub(super) rollout: RolloutId,
+    pub(super) candidate: Place,
+    stable: Option<Place>,
+    stop_grace: Duration,
+    updates: broadcast::Sender<Update>,
+}
+
+impl Performer {
+    pub(crate) fn new(
+        providers: Arc<Providers>,
+        rollout: RolloutId,
+        plan: &Plan,
+        updates: broadcast::Sender<Update>,
+    ) -> Self {
+        let before = plan
+            .before
+            .as_ref()
+            .map(|before| before.spec.stop_grace)
+            .unwrap_or_default();
+        Self {
+            providers,
+            service: plan.service.clone(),
+            rollout,
+            candidate: plan.candidate,
+            stable: plan.world.stable.as_ref().map(|stable| stable.place),
+            stop_grace: plan.release.spec.stop_grace.max(before),
+            updates,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.providers.clock.now()
+    }
+
+    pub(super) fn tell(&self, to: &broadcast::Sender<Update>, kind: UpdateKind) {
+        let (service, rollout) = (self.service.clone(), self.rollout.clone());
+        // Nobody may be listening.
+        let _ = to.send(Update {
+            at: self.now(),
+            service,
+            rollout,
+            kind,
+        });
+    }
+
+    pub(super) fn show(&self, kind: UpdateKind) {
+        self.tell(&self.updates, kind);
+    }
+
+    pub(crate) async fn perform(&self, call: Call, revision: Option<RevisionId>) -> Result<Answer> {
+        let name = call.name();
+        let result = match call {
+            Call::Register { release } => self.register(&release).await,
+            Call::Survey => self.survey().await,
+            Call::Launch {
+                place,
+                revision,
+                count,
+            } => self.launch(place, revision, count).await,
+            Call::AwaitHealthy {
+                place,
+                count,
+                until,
+                patient,
+            } => self.await_healthy(place, count, until, patient).await,
+            Call::Guard { place, count } => Err(self.guard(place, count).await),
+            Call::Route(change) => self.route(change).await,
+            Call::Test { place } => self.test_route(place).await,
+            Call::Measure {
+                gate,
+                not_before,
+                timeout,
+            } => {
+                self.sleep_until(not_before).await;
+                let measurement = self.measure(&gate, timeout, revision).await;
+                return Ok(Answer::Measured(gate, measurement));
+            }
+            Call::Wait { until } => {
+                self.sleep_until(until).await;
+                Ok(Answer::Done(None))
+            }
+            Call::Drain { place, until } => self.drain(place, until).await,
+            Call::Retire { place } => self.retire(place).await,
+            Call::Decide => Ok(Answer::Done(None)),
+        };
+        result.map_err(|error| error.within(name))
+    }
+
+    async fn register(&self, release: &Release) -> Result<Answer> {
+        let orchestrator = &self.providers.orchestrator;
+        let call = || {
+            bounded(
+                "register",
+                REGISTER,
+                orchestrator.register(&self.service, release),
+            )
+        };
+        Ok(Answer::Registered(self.insist(INSIST, call).await?))
+    }
+
+    async fn survey(&self) -> Result<Answer> {
+        let orchestrator = &self.providers.orchestrator;
+        let state = self
+            .insist(INSIST, || {
+                bounded("observe", CALL, orchestrator.observe(&self.service))
+            })
+            .await?;
+        let seen = state.places.iter().map(|place| Seen {
+            place: place.place,
+            revision: place.revision.clone(),
+            desired: place.desired,
+            ready: place.ready(),
+        });
+        Ok(Answer::Surveyed(Survey {
+            places: seen.collect(),
+        }))
+    }
+
+    async fn launch(&self, place: Place, revision: RevisionId, count: u32) -> Result<Answer> {
+        let (service, rollout) = (self.service.clone(), self.rollout.clone());
+        let launch = Launch {
+            service,
+            place,
+            revision,
+            count,
+            rollout,
+        };
+        // Many tasks take their time; launching again goes on where it was.
+        let call = || {
+            bounded(
+                "launch",
+                CALL * 3,
+                self.providers.orchestrator.launch(&launch),
+            )
+        };
+        self.insist(INSIST, call)
+            .await
+            .map_err(|e| e.within(format_args!("place {place}")))?;
+        Ok(Answer::Done(None))
+    }
+
+    pub(crate) async fn retire(&self, place: Place) -> Result<Answer> {
+        let limit = self.stop_grace.saturating_add(CALL);
+        let orchestrator = &self.providers.orchestrator;
+        let call = || bounded("retire", limit, orchestrator.retire(&self.service, place));
+        self.insist(INSIST.max(limit * 2), call)
+            .await
+            .map_err(|e| e.within(format_args!("place {place}")))?;
+        Ok(Answer::Done(None))
+    }
+
+    /// One measurement. Whatever keeps it from being one says nothing about the version.
+    async fn measure(
+        &self,
+        name: &GateName,
+        limit: Duration,
+        revision: Option<RevisionId>,
+    ) -> Measurement {
+        let Some(gate) = self.providers.gates.get(name) else {
+            return Measurement::inconclusive("the deployer has no gate of this name");
+        };
+        let measured = async {
+            let context = self.gate_context(revision).await?;
+            gate.measure(&context).await
+        };
+        match timeout(limit, AssertUnwindSafe(measured).catch_unwind()).await {
+            Ok(Ok(Ok(measurement))) => measurement,
+            Ok(Ok(Err(error))) => Measurement::inconclusive(error.report()),
+            Ok(Err(_)) => Measurement::inconclusive("the gate panicked"),
+            Err(_) => Measurement::inconclusive(format!("no answer within {}", human(limit))),
+        }
+    }
+
+    async fn gate_context(&self, revision: Option<RevisionId>) -> Result<GateContext> {
+        let revision = revision.unwrap_or_else(|| RevisionId::new(""));
+        let mut context = GateContext::new(
+            self.service.clone(),
+            self.rollout.clone(),
+            self.candidate,
+            revision,
+        );
+        context.stable = self.stable;
+        match &self.providers.balancer {
+            Some(balancer) => {
+                let state = balancer.observe(&self.service).await?;
+                let healthy = state
+                    .targets_of(self.candidate)
+                    .filter(|t| t.health == TargetHealth::Healthy);
+                context.targets = healthy.map(|target| target.address.clone()).collect();
+                (context.entry, context.test_entry) = (state.entry, state.test_entry);
+            }
+            None => {
+                let state = self.providers.orchestrator.observe(&self.service).await?;
+                let tasks = state
+                    .place(self.candidate)
+                    .map(|place| place.tasks.as_slice())
+                    .unwrap_or_default();
+                let ready = tasks.iter().filter(|task| task.state == TaskState::Ready);
+                context.targets = ready.filter_map(|task| task.address.clone()).collect();
+            }
+        }
+        Ok(context)
+    }
+
+    pub(super) async fn sleep_until(&self, until: Timestamp) {
+        loop {
+            let left = until.since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    /// Calls until it works, or fails in a way that does not pass, or `within` is over.
+    pub(super) async fn insist<T, F>(
+        &self,
+        within: Duration,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let until = self.now().plus(within);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match call().await {
+                Err(error) if error.is_temporary() && self.now().plus(pause) < until => {
+                    tracing::debug!(error = error.report(), "trying again");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// A read of the load balancer, bounded. Only called where there is one.
+    pub(super) fn balancer(&self) -> Result<&dyn LoadBalancer> {
+        self.providers.balancer.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "the deployer has no load balancer")
+                .with_hint("build it with one, or plan the service as a worker")
+        })
+    }
+}
+
+/// One call with a bound.
+pub(super) async fn bounded<T>(
+    what: &str,
+    limit: Duration,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("{what}: no answer within {}", human(limit)),
+        ))
+    })
+}
+
+/// A read or a plain change with the usual bound.
+pub(super) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    bounded(what, CALL, call).await
+}

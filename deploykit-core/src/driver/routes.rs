@@ -1,0 +1,203 @@
+//! Changes of the routing and of the test route, and draining: each read back before anything depends on it.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::perform::{Answer, INSIST, Performer, quick};
+use super::update::UpdateKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::Change;
+use crate::name::{Place, TaskId};
+use crate::provider::BalancerState;
+use crate::routing::{Routing, Weight};
+use crate::time::Timestamp;
+
+/// How often a value has to be read before it counts as settled.
+const SETTLED: u32 = 2;
+/// Between two reads, at first and at most.
+const FIRST_READ: Duration = Duration::from_millis(10);
+const LONGEST_READ: Duration = Duration::from_secs(1);
+/// A change that does not show after this long is made again.
+const REPEAT: Duration = Duration::from_secs(15);
+
+/// What to do about a state that was read.
+enum Next {
+    /// It is what is wanted.
+    Good,
+    /// It is not, and the change may be made, or made again.
+    Change,
+    /// It is good enough, for this reason.
+    Leave(String),
+    /// Read again before anything else.
+    Again,
+}
+
+impl Performer {
+    pub(super) async fn route(&self, change: Change) -> Result<Answer> {
+        let balancer = self.balancer()?;
+        let mut foreign = 0;
+        let judge = |state: &BalancerState| {
+            let routing = &state.routing;
+            if *routing == change.to {
+                return Ok(Next::Good);
+            }
+            // What we set ourselves is lag; anything else, seen twice running, is somebody else's change.
+            if change.ours.contains(routing) {
+                foreign = 0;
+                return Ok(Next::Change);
+            }
+            foreign += 1;
+            if foreign < SETTLED {
+                return Ok(Next::Again);
+            }
+            match change.leaving {
+                // On the way back, all that matters is that the candidate gets no requests.
+                Some(place)
+                    if *routing != Routing::Pooled && routing.weight(place) == Weight::NONE =>
+                {
+                    Ok(Next::Leave(format!(
+                        "somebody else set the routing to {routing}; it was left so"
+                    )))
+                }
+                Some(_) => Ok(Next::Change),
+                None => Err(Error::new(
+                    ErrorKind::Foreign,
+                    format!(
+                        "the routing is {routing}, which this rollout did not set: somebody else changes it"
+                    ),
+                )),
+            }
+        };
+        let note = self
+            .settle("set the routing", judge, || {
+                balancer.set_routing(&self.service, &change.to)
+            })
+            .await?;
+        self.show(UpdateKind::Routing {
+            routing: change.to.clone(),
+        });
+        Ok(Answer::Done(note))
+    }
+
+    pub(super) async fn test_route(&self, place: Option<Place>) -> Result<Answer> {
+        let balancer = self.balancer()?;
+        let judge = |state: &BalancerState| {
+            Ok(if state.test_route == place {
+                Next::Good
+            } else {
+                Next::Change
+            })
+        };
+        self.settle("set the test route", judge, || {
+            balancer.set_test_route(&self.service, place)
+        })
+        .await?;
+        Ok(Answer::Done(None))
+    }
+
+    /// Reads, changes where that is needed, and reads back until the wanted value was seen often enough.
+    async fn settle<F>(
+        &self,
+        what: &str,
+        mut judge: impl FnMut(&BalancerState) -> Result<Next>,
+        change: impl Fn() -> F,
+    ) -> Result<Option<String>>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let balancer = self.balancer()?;
+        let until = self.now().plus(INSIST);
+        let (mut good, mut pause) = (0, FIRST_READ);
+        let mut changed: Option<Timestamp> = None;
+        loop {
+            let due = changed.is_none_or(|at: Timestamp| self.now().since(at) >= REPEAT);
+            let next: Result<Next> = async {
+                let next =
+                    judge(&quick("read the balancer", balancer.observe(&self.service)).await?)?;
+                if due && matches!(next, Next::Change) {
+                    quick(what, change()).await?;
+                }
+                Ok(next)
+            }
+            .await;
+            match next {
+                Ok(Next::Good) if good + 1 >= SETTLED => return Ok(None),
+                Ok(Next::Good) => good += 1,
+                Ok(Next::Leave(note)) => return Ok(Some(note)),
+                Ok(Next::Again) => good = 0,
+                Ok(Next::Change) => {
+                    good = 0;
+                    if due {
+                        (changed, pause) = (Some(self.now()), FIRST_READ);
+                    }
+                }
+                Err(error) if error.is_temporary() && self.now() < until => good = 0,
+                Err(error) => return Err(error),
+            }
+            if self.now() >= until {
+                return Err(Error::new(ErrorKind::Timeout, format!("{what}: it was accepted, and never shows when read back"))
+                    .with_hint("look whether something else sets it, or whether the balancer's own state is full"));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_READ);
+        }
+    }
+
+    pub(crate) async fn drain(&self, place: Place, until: Timestamp) -> Result<Answer> {
+        let Some(balancer) = &self.providers.balancer else {
+            return Ok(Answer::Done(None));
+        };
+        let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
+        let mut note = None;
+        loop {
+            let state = self
+                .insist(INSIST, || {
+                    quick("read the balancer", balancer.observe(&self.service))
+                })
+                .await?;
+            let tasks: Vec<TaskId> = state
+                .targets_of(place)
+                .map(|target| target.task.clone())
+                .collect();
+            if tasks.is_empty() {
+                return Ok(Answer::Done(None));
+            }
+            if shown.is_none() {
+                self.insist(INSIST, || {
+                    quick("drain", balancer.drain(&self.service, place, &tasks))
+                })
+                .await?;
+            }
+            let requests = state.in_flight(place);
+            // The first count was read before the draining began.
+            if shown.is_some() && requests == 0 {
+                idle += 1;
+            } else {
+                idle = 0;
+            }
+            if shown.replace(requests) != Some(requests) {
+                self.show(UpdateKind::InFlight { place, requests });
+            }
+            if idle >= SETTLED {
+                break;
+            }
+            if self.now() >= until {
+                note = Some(format!(
+                    "place {place}: requests still in flight at the drain deadline were cut: {requests}"
+                ));
+                break;
+            }
+            sleep(pause.min(until.since(self.now()))).await;
+            pause = (pause * 2).min(LONGEST_READ / 10);
+        }
+        self.insist(INSIST, || {
+            quick(
+                "remove the targets",
+                balancer.set_targets(&self.service, place, &[]),
+            )
+        })
+        .await?;
+        Ok(Answer::Done(note))
+    }
+}

@@ -1,0 +1,17 @@
+//! Gates that measure a candidate: over HTTP, TCP, by a command, by a function, and several of them together.
+
+mod combine;
+mod command;
+mod each;
+mod function;
+#[cfg(feature = "http-gate")]
+mod http;
+mod tcp;
+
+pub use combine::{AllOf, AnyOf, all_of, any_of};
+pub use command::CommandGate;
+pub use function::{FunctionGate, gate_fn};
+#[cfg(feature = "http-gate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-gate")))]
+pub use http::HttpGate;
+pub use tcp::TcpGate;

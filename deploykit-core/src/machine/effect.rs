@@ -1,0 +1,118 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{GateName, Place, RevisionId};
+use crate::release::Release;
+use crate::routing::Routing;
+use crate::time::Timestamp;
+
+/// Names one wish of the machine: the operation's number in the rollout, the part of it, and how often that was wanted.
+/// Replaying the journal gives the same wishes the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EffectId(pub u32, pub u32, pub u32);
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// A call that the machine wants made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Effect {
+    pub(crate) id: EffectId,
+    pub(crate) call: Call,
+}
+
+/// What is to be called. A mutation that has begun is never cancelled, only awaited.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    /// Make the release known; answered by `Registered`.
+    Register { release: Box<Release> },
+    /// Look at the service; answered by `Surveyed`.
+    Survey,
+    /// Mutation: bring a place up to so many tasks.
+    Launch {
+        place: Place,
+        revision: RevisionId,
+        count: u32,
+    },
+    /// Wait until so many tasks of a place are ready and take requests. A patient wait does not end early because a
+    /// task failed: it is for the side that there is no alternative to.
+    AwaitHealthy {
+        place: Place,
+        count: u32,
+        until: Timestamp,
+        patient: bool,
+    },
+    /// Mutation: set the routing, and read it back until it is stable.
+    Route(Change),
+    /// Mutation: open or close the test route, and read it back.
+    Test { place: Option<Place> },
+    /// Measure a gate once, not before a time.
+    Measure {
+        gate: GateName,
+        not_before: Timestamp,
+        timeout: Duration,
+    },
+    /// Wait until a time.
+    Wait { until: Timestamp },
+    /// Answer only when a place has fewer healthy tasks than this.
+    Guard { place: Place, count: u32 },
+    /// Take a place out of rotation and wait until it answers no request any more, or until a time.
+    Drain { place: Place, until: Timestamp },
+    /// Mutation: remove a place.
+    Retire { place: Place },
+    /// Nothing outside: the journal's line is the change.
+    Decide,
+}
+
+/// A change of the routing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Change {
+    /// The routing wanted.
+    pub(crate) to: Routing,
+    /// What may be there before: what this rollout has set or found. Anything else is somebody else's change.
+    pub(crate) ours: Vec<Routing>,
+    /// On the way back: a routing of somebody else's that does not include this place is left as it is.
+    pub(crate) leaving: Option<Place>,
+}
+
+impl Call {
+    pub(crate) fn is_mutation(&self) -> bool {
+        match self {
+            Self::Launch { .. }
+            | Self::Route(_)
+            | Self::Test { .. }
+            | Self::Retire { .. }
+            | Self::Decide => true,
+            Self::Register { .. }
+            | Self::Survey
+            | Self::AwaitHealthy { .. }
+            | Self::Measure { .. }
+            | Self::Wait { .. }
+            | Self::Guard { .. }
+            | Self::Drain { .. } => false,
+        }
+    }
+
+    /// For spans and error messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::Survey => "survey",
+            Self::Launch { .. } => "launch",
+            Self::AwaitHealthy { .. } => "await healthy",
+            Self::Route(_) => "set routing",
+            Self::Test { .. } => "set test route",
+            Self::Measure { .. } => "measure",
+            Self::Wait { .. } => "wait",
+            Self::Guard { .. } => "guard",
+            Self::Drain { .. } => "drain",
+            Self::Retire { .. } => "retire",
+            Self::Decide => "decide",
+        }
+    }
+}

@@ -1,0 +1,765 @@
+//! Interprets a plan, and its undoing. No clock, no randomness, no I/O: events in, wishes out.
+//!
+//! The state is a fold of the journal's records. [`Machine::effects`] is a function of the state, so a new process that
+//! replays the journal wants exactly what the dead one wanted.
+
+mod effect;
+mod event;
+mod gates;
+mod op;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use effect::EffectId;
+pub(crate) use effect::{Call, Change, Effect};
+pub use event::{Event, Record, Seen, Survey};
+use gates::Gates;
+use op::{Op, Side};
+
+use crate::name::{Place, RevisionId, RolloutId};
+use crate::outcome::{Outcome, Report, Roles, StepTime};
+use crate::plan::{OnOrphan, Plan, Standing};
+use crate::routing::Routing;
+use crate::time::Timestamp;
+
+/// A pause that nobody ends is ended by undoing, after this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// The parts of an operation: its own call, the watch over the candidate, the end of a pause; gates come after.
+const MAIN: u32 = 0;
+const GUARD: u32 = 1;
+const PAUSE: u32 = 2;
+const FIRST_GATE: u32 = 3;
+
+/// The interpreter of one rollout.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    plan: Plan,
+    rollout: RolloutId,
+    now: Timestamp,
+    began: Option<Timestamp>,
+    phase: Phase,
+    queue: VecDeque<Op>,
+    op: Option<Op>,
+    /// The current operation's number, and when it became current.
+    number: u32,
+    entered: Timestamp,
+    gates: Gates,
+    /// Whether a soak's own time is over.
+    waited: bool,
+    facts: Facts,
+    paused: Option<Timestamp>,
+    /// How often, and how long in all, the current operation was paused.
+    pauses: u32,
+    pause_time: Duration,
+    finishing: bool,
+    /// Why to undo, as soon as the mutation in flight is answered.
+    pending: Option<Why>,
+    steps: Vec<StepTime>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Phase {
+    /// Carrying out this step.
+    Forward(usize),
+    /// Getting back.
+    Undo(Why),
+    /// Over.
+    Ended(Outcome, Option<String>),
+}
+
+/// Why a rollout is undone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Why {
+    pub(crate) text: String,
+    pub(crate) aborted_by: Option<String>,
+}
+
+/// What has been done or found so far: what undoing is computed from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    revision: Option<RevisionId>,
+    /// Stable as it was first seen.
+    stable: Option<Seen>,
+    stable_was_unhealthy: bool,
+    /// How many tasks the candidate was last found to need.
+    needed: u32,
+    launched: bool,
+    routing_touched: bool,
+    /// The routings that were set here.
+    routings: Vec<Routing>,
+    test_touched: bool,
+    promoted: bool,
+    hold_until: Option<Timestamp>,
+    retired: Vec<Place>,
+    notes: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Facts {
+    /// The place that is held now.
+    fn held_place(&self, plan: &Plan) -> Option<Place> {
+        let held = if self.promoted {
+            &plan.world.stable
+        } else {
+            &plan.world.held
+        };
+        held.as_ref()
+            .map(|held| held.place)
+            .filter(|place| !self.retired.contains(place))
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(plan: Plan, rollout: RolloutId) -> Self {
+        let facts = Facts {
+            revision: plan
+                .world
+                .held
+                .as_ref()
+                .filter(|_| plan.from_held)
+                .map(|held| held.revision.clone()),
+            ..Facts::default()
+        };
+        Self {
+            plan,
+            rollout,
+            now: Timestamp::default(),
+            began: None,
+            phase: Phase::Forward(0),
+            queue: VecDeque::new(),
+            op: None,
+            number: 0,
+            entered: Timestamp::default(),
+            gates: Gates::default(),
+            waited: false,
+            facts,
+            paused: None,
+            pauses: 0,
+            pause_time: Duration::ZERO,
+            finishing: false,
+            pending: None,
+            steps: Vec::new(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(crate) fn rollout(&self) -> &RolloutId {
+        &self.rollout
+    }
+
+    pub(crate) fn revision(&self) -> Option<&RevisionId> {
+        self.facts.revision.as_ref()
+    }
+
+    pub(crate) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// The step that is being carried out, by its index; none while undoing and at the end.
+    pub(crate) fn step(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Forward(index) if self.began.is_some() => Some(index),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        match &self.phase {
+            Phase::Ended(outcome, _) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whether an event belongs into the journal before it is applied. Passes that decide nothing do not: losing them
+    /// costs a few more measurements, and there are many.
+    pub(crate) fn keeps(&self, event: &Event) -> bool {
+        match event {
+            Event::Measured {
+                effect,
+                measurement,
+                ..
+            } => {
+                effect.0 == self.number
+                    && self
+                        .gates
+                        .matters(effect.1.wrapping_sub(FIRST_GATE), measurement)
+            }
+            _ => true,
+        }
+    }
+
+    // --- events in -------------------------------------------------------------------------------------------------
+
+    /// Takes one record in. Answers to what is not wanted any more change nothing.
+    pub(crate) fn apply(&mut self, record: &Record) {
+        // A clock that jumps back does not undo anything.
+        self.now = self.now.max(record.at);
+        match &record.event {
+            Event::Begun { .. } => {
+                if self.began.is_none() {
+                    self.began = Some(self.now);
+                    self.enter_step(0);
+                }
+            }
+            Event::Recovered { .. } => self.recovered(),
+            Event::Registered { effect, revision } => {
+                if self.answers(*effect, MAIN) {
+                    self.facts.revision = Some(revision.clone());
+                    self.next();
+                }
+            }
+            Event::Surveyed { effect, survey } => {
+                if self.answers(*effect, MAIN) {
+                    self.surveyed(survey);
+                }
+            }
+            Event::Done { effect, note } => self.done(*effect, note.as_deref()),
+            Event::Failed { effect, error, .. } => {
+                if effect.0 == self.number && self.op.is_some() {
+                    self.failed(error.clone());
+                }
+            }
+            Event::Measured {
+                effect,
+                measurement,
+                ..
+            } => {
+                if effect.0 == self.number {
+                    self.gates.take(
+                        effect.1.wrapping_sub(FIRST_GATE),
+                        effect.2,
+                        measurement,
+                        self.now,
+                    );
+                    self.look_at_gates();
+                }
+            }
+            Event::Paused { .. } => {
+                if matches!(self.phase, Phase::Forward(_)) && self.paused.is_none() {
+                    self.paused = Some(self.now);
+                    self.pauses += 1;
+                }
+            }
+            Event::Unpaused { .. } => self.unpause(),
+            Event::FinishRequested { .. } => {
+                if matches!(self.phase, Phase::Forward(_)) {
+                    self.finishing = true;
+                    self.gates.once_more(self.now);
+                    self.unpause();
+                    if let Some(Op::Soak { .. }) = self.op {
+                        self.waited = true;
+                        self.look_at_gates();
+                    }
+                }
+            }
+            Event::AbortRequested { by } => {
+                let text = format!("aborted by {by}");
+                self.turn_back(Why {
+                    text,
+                    aborted_by: Some(by.clone()),
+                });
+            }
+        }
+    }
+
+    fn answers(&self, effect: EffectId, part: u32) -> bool {
+        effect.0 == self.number && effect.1 == part && self.op.is_some()
+    }
+
+    fn recovered(&mut self) {
+        self.began.get_or_insert(self.now);
+        match &self.phase {
+            Phase::Ended(Outcome::NeedsOperator, why) => {
+                let text = why.clone().unwrap_or_default();
+                let why = Why {
+                    text,
+                    aborted_by: None,
+                };
+                self.facts.problems.clear();
+                if self.facts.promoted {
+                    return;
+                }
+                self.undo(why);
+            }
+            Phase::Forward(_) if !self.facts.promoted && self.plan.on_orphan == OnOrphan::Undo => {
+                let text = "its deployer ended before the rollout did".to_owned();
+                // What the dead deployer had under way is repeated by nobody, so there is nothing to await.
+                self.pending = None;
+                self.undo(Why {
+                    text,
+                    aborted_by: None,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, effect: EffectId, note: Option<&str>) {
+        if effect.0 != self.number {
+            return;
+        }
+        if let Some(note) = note {
+            self.facts.notes.push(note.to_owned());
+        }
+        if effect.1 == PAUSE && self.paused.is_some() {
+            let text = "nobody ended the pause in time".to_owned();
+            return self.turn_back(Why {
+                text,
+                aborted_by: None,
+            });
+        }
+        match &self.op {
+            Some(Op::Soak { .. }) if effect.1 == MAIN => {
+                self.waited = true;
+                self.look_at_gates();
+            }
+            Some(Op::Measure { .. } | Op::Soak { .. }) => {
+                if let Some(text) = self.gates.expired(effect.1.wrapping_sub(FIRST_GATE)) {
+                    self.failed(text);
+                }
+            }
+            Some(op) if effect.1 == MAIN => {
+                match op {
+                    Op::Promote => self.facts.promoted = true,
+                    Op::Retire { place } => self.facts.retired.push(*place),
+                    Op::Hold { time } => self.facts.hold_until = Some(self.now.plus(*time)),
+                    _ => {}
+                }
+                self.next();
+            }
+            _ => {}
+        }
+    }
+
+    fn unpause(&mut self) {
+        if let Some(since) = self.paused.take() {
+            self.pause_time += self.now.since(since);
+            if self.op.is_none() {
+                self.next();
+            }
+        }
+    }
+
+    fn surveyed(&mut self, survey: &Survey) {
+        let stable = self.plan.world.stable.clone();
+        let seen = stable
+            .as_ref()
+            .and_then(|stable| survey.place(stable.place));
+        if let (Some(stable), Some(seen)) = (&stable, seen)
+            && seen.revision != stable.revision
+        {
+            return self.failed(format!(
+                "place {} runs {} and ran {} before: somebody else changes this service",
+                stable.place, seen.revision, stable.revision
+            ));
+        }
+        if self.facts.stable.is_none()
+            && let Some(seen) = seen
+        {
+            self.facts.stable_was_unhealthy = seen.ready < seen.desired;
+            self.facts.stable = Some(seen.clone());
+        }
+        let candidate = self.plan.candidate;
+        let (place, count, within, side) = match &self.op {
+            Some(Op::Ensure {
+                side: Side::Stable,
+                within,
+            }) => {
+                let Some(stable) = &stable else {
+                    return self.next();
+                };
+                let wanted = self.facts.stable.as_ref().map_or(1, |first| first.desired);
+                let wanted = wanted.max(seen.map_or(0, |seen| seen.desired));
+                (stable.place, wanted, *within, Side::Stable)
+            }
+            Some(Op::Ensure {
+                side: Side::Candidate,
+                within,
+            }) => (candidate, self.count(seen), *within, Side::Candidate),
+            _ => (candidate, self.count(seen), Duration::ZERO, Side::Candidate),
+        };
+        let has = survey.place(place).map_or(0, |seen| seen.desired);
+        if side == Side::Candidate {
+            self.facts.needed = count;
+        }
+        if !within.is_zero() {
+            // A stable that was not whole when the rollout began is asked for what it had, not for more.
+            let least = match (&self.facts.stable, side) {
+                (Some(first), Side::Stable) if self.facts.stable_was_unhealthy => first.ready,
+                _ => count,
+            };
+            self.queue.push_front(Op::AwaitHealthy {
+                side,
+                place,
+                count: least,
+                within,
+            });
+        }
+        if has < count {
+            self.queue.push_front(Op::Launch { place, count });
+        }
+        self.next();
+    }
+
+    /// How many tasks the candidate needs, by what stable is to have now.
+    fn count(&self, stable: Option<&Seen>) -> u32 {
+        let own = self.plan.replicas.or_else(|| {
+            stable
+                .map(|seen| seen.desired)
+                .filter(|desired| *desired > 0)
+        });
+        Plan::tasks(
+            self.plan.greatest_share(),
+            own.unwrap_or(self.plan.world.desired),
+        )
+    }
+
+    fn look_at_gates(&mut self) {
+        let (watching, over) = match &self.op {
+            Some(Op::Measure { .. }) => (true, true),
+            Some(Op::Soak { .. }) => (true, self.waited),
+            _ => (false, false),
+        };
+        if !watching {
+            return;
+        }
+        if let Some(text) = self.gates.failure() {
+            self.failed(text);
+        } else if over && self.gates.passed() && self.paused.is_none() {
+            self.next();
+        }
+    }
+
+    // --- moving on -------------------------------------------------------------------------------------------------
+
+    fn enter_step(&mut self, index: usize) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        self.phase = Phase::Forward(index);
+        match self.plan.steps.get(index) {
+            Some(step) => {
+                let text = self.plan.describe(index).unwrap_or_default();
+                self.steps.push(StepTime::new(step.name(), text, self.now));
+                self.queue = op::of_step(&self.plan, step, &self.facts).into();
+                self.next();
+            }
+            None => self.end(Outcome::Promoted, None),
+        }
+    }
+
+    /// The current operation is over; what comes next becomes current.
+    fn next(&mut self) {
+        self.op = None;
+        self.number += 1;
+        if let Some(why) = self.pending.take() {
+            return self.undo(why);
+        }
+        if self.paused.is_some() {
+            return;
+        }
+        let Some(op) = self.queue.pop_front() else {
+            return match self.phase.clone() {
+                Phase::Forward(index) => self.enter_step(index + 1),
+                Phase::Undo(why) => self.undone(why),
+                Phase::Ended(..) => {}
+            };
+        };
+        (self.entered, self.pauses, self.pause_time, self.waited) =
+            (self.now, 0, Duration::ZERO, self.finishing);
+        match &op {
+            // What was held before goes on being held after an undo.
+            Op::Launch { place, .. } if *place == self.plan.candidate => {
+                self.facts.launched |= !self.plan.from_held;
+            }
+            Op::Route { to, undoing } => {
+                self.facts.routing_touched |= !undoing;
+                self.facts.routings.push(to.clone());
+            }
+            Op::Test { place } => self.facts.test_touched |= place.is_some(),
+            Op::Measure { gates } | Op::Soak { gates, .. } => {
+                self.gates = Gates::new(gates.clone(), self.now, self.finishing);
+            }
+            _ => {}
+        }
+        self.op = Some(op);
+        self.look_at_gates();
+    }
+
+    /// The current operation failed for good.
+    fn failed(&mut self, text: String) {
+        if self.facts.promoted {
+            // The new version serves; what is left over becomes an obligation that `settle` works off.
+            self.facts.notes.push(text);
+            self.facts.hold_until = Some(self.now);
+            return self.end(Outcome::Promoted, None);
+        }
+        match self.phase.clone() {
+            Phase::Undo(why) => {
+                let place = self.plan.candidate;
+                match self.op {
+                    Some(Op::Ensure { .. } | Op::Launch { .. } | Op::AwaitHealthy { .. }) => {
+                        self.facts
+                            .problems
+                            .push(format!("stable cannot take the requests back: {text}"));
+                        self.undone(why);
+                    }
+                    Some(Op::Route { .. }) => {
+                        self.facts.problems.push(format!(
+                            "the requests could not be taken off place {place}: {text}"
+                        ));
+                        self.undone(why);
+                    }
+                    _ => {
+                        self.facts.problems.push(text);
+                        self.next();
+                    }
+                }
+            }
+            Phase::Forward(_) => {
+                let pending = self.pending.take();
+                self.op = None;
+                self.undo(pending.unwrap_or(Why {
+                    text,
+                    aborted_by: None,
+                }));
+            }
+            Phase::Ended(..) => {}
+        }
+    }
+
+    /// Undoes, at once or as soon as the mutation in flight is answered.
+    fn turn_back(&mut self, why: Why) {
+        if !matches!(self.phase, Phase::Forward(_)) || self.facts.promoted {
+            return;
+        }
+        self.paused = None;
+        let mutating = self.main_call().is_some_and(|call| call.is_mutation());
+        if mutating && self.op != Some(Op::Promote) {
+            self.pending.get_or_insert(why);
+        } else {
+            self.undo(why);
+        }
+    }
+
+    fn undo(&mut self, why: Why) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        let text = format!("undo: {}", why.text);
+        self.steps.push(StepTime::new("undo", text, self.now));
+        self.paused = None;
+        self.phase = Phase::Undo(why);
+        self.queue = op::of_undo(&self.plan, &self.facts).into();
+        self.next();
+    }
+
+    fn undone(&mut self, why: Why) {
+        if self.facts.problems.is_empty() {
+            let outcome = match why.aborted_by {
+                Some(by) => Outcome::Aborted { by },
+                None => Outcome::RolledBack,
+            };
+            self.end(outcome, Some(why.text));
+        } else {
+            self.end(Outcome::NeedsOperator, Some(why.text));
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, why: Option<String>) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        self.op = None;
+        self.queue.clear();
+        self.number += 1;
+        self.phase = Phase::Ended(outcome, why);
+    }
+
+    // --- wishes out ------------------------------------------------------------------------------------------------
+
+    /// What is wanted now. Whatever is not in it any more is to be cancelled, unless it is a mutation.
+    pub(crate) fn effects(&self) -> Vec<Effect> {
+        if self.began.is_none() || matches!(self.phase, Phase::Ended(..)) {
+            return Vec::new();
+        }
+        let id = |part, n| EffectId(self.number, part, n);
+        let mut effects = Vec::new();
+        if let Some(call) = self.main_call() {
+            effects.push(Effect {
+                id: id(MAIN, self.pauses),
+                call,
+            });
+        }
+        if let Some(since) = self.paused {
+            let until = since.plus(LONGEST_PAUSE);
+            effects.push(Effect {
+                id: id(PAUSE, self.pauses),
+                call: Call::Wait { until },
+            });
+        }
+        if let Some(Op::Measure { .. } | Op::Soak { .. }) = self.op
+            && self.pending.is_none()
+        {
+            for (part, n, call) in self.gates.calls() {
+                effects.push(Effect {
+                    id: id(FIRST_GATE + part, n),
+                    call,
+                });
+            }
+            let guard = Call::Guard {
+                place: self.plan.candidate,
+                count: self.facts.needed,
+            };
+            effects.push(Effect {
+                id: id(GUARD, 0),
+                call: guard,
+            });
+        }
+        effects
+    }
+
+    fn main_call(&self) -> Option<Call> {
+        let call = match self.op.as_ref()? {
+            Op::Register => Call::Register {
+                release: Box::new(self.plan.release.clone()),
+            },
+            Op::Grow | Op::Ensure { .. } => Call::Survey,
+            Op::Launch { place, count } => {
+                let revision = self.revision_of(*place)?;
+                Call::Launch {
+                    place: *place,
+                    revision,
+                    count: *count,
+                }
+            }
+            Op::AwaitHealthy {
+                side,
+                place,
+                count,
+                within,
+            } => Call::AwaitHealthy {
+                place: *place,
+                count: *count,
+                until: self.entered.plus(*within),
+                patient: *side == Side::Stable,
+            },
+            Op::Route { to, undoing } => {
+                let mut ours = self.facts.routings.clone();
+                ours.push(self.plan.world.routing.clone());
+                Call::Route(Change {
+                    to: to.clone(),
+                    ours,
+                    leaving: undoing.then_some(self.plan.candidate),
+                })
+            }
+            Op::Test { place } => Call::Test { place: *place },
+            Op::Measure { .. } => return None,
+            Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
+            Op::Soak { time, .. } => Call::Wait {
+                until: self.entered.plus(time.saturating_add(self.pause_time)),
+            },
+            Op::Promote | Op::Hold { .. } => Call::Decide,
+            Op::Drain { place, within } => Call::Drain {
+                place: *place,
+                until: self.entered.plus(*within),
+            },
+            Op::Retire { place } => Call::Retire { place: *place },
+        };
+        Some(call)
+    }
+
+    fn revision_of(&self, place: Place) -> Option<RevisionId> {
+        if place == self.plan.candidate {
+            return self.facts.revision.clone();
+        }
+        self.plan
+            .world
+            .stable
+            .as_ref()
+            .filter(|s| s.place == place)
+            .map(|s| s.revision.clone())
+    }
+
+    // --- what came of it -------------------------------------------------------------------------------------------
+
+    /// Which place is what after all that was done.
+    pub(crate) fn roles(&self) -> Roles {
+        let world = &self.plan.world;
+        let left = |standing: &Option<Standing>| {
+            standing
+                .clone()
+                .filter(|standing| !self.facts.retired.contains(&standing.place))
+        };
+        if !self.facts.promoted {
+            return Roles {
+                stable: world.stable.clone(),
+                held: left(&world.held),
+                hold_until: None,
+            };
+        }
+        let revision = self
+            .facts
+            .revision
+            .clone()
+            .unwrap_or_else(|| RevisionId::new(""));
+        Roles {
+            stable: Some(Standing {
+                place: self.plan.candidate,
+                revision,
+            }),
+            held: left(&world.stable),
+            hold_until: self.facts.hold_until,
+        }
+    }
+
+    /// How many tasks stable has now, as far as is known here.
+    pub(crate) fn tasks(&self) -> u32 {
+        let first = self.facts.stable.as_ref().map(|seen| seen.desired);
+        if self.facts.promoted {
+            self.facts.needed
+        } else {
+            first.unwrap_or(self.plan.world.desired)
+        }
+    }
+
+    /// The report; meaningful at the end.
+    pub(crate) fn report(&self) -> Report {
+        let (outcome, why) = match &self.phase {
+            Phase::Ended(outcome, why) => (outcome.clone(), why.clone()),
+            Phase::Undo(why) => (Outcome::NeedsOperator, Some(why.text.clone())),
+            Phase::Forward(_) => (Outcome::NeedsOperator, None),
+        };
+        Report {
+            rollout: Some(self.rollout.clone()),
+            service: self.plan.service.clone(),
+            strategy: self.plan.strategy.clone(),
+            before: self
+                .plan
+                .before
+                .as_ref()
+                .map(|release| release.image.clone()),
+            release: self.plan.release.image.clone(),
+            candidate: self.plan.candidate,
+            outcome,
+            why,
+            stable_was_unhealthy: self.facts.stable_was_unhealthy,
+            problems: self.facts.problems.clone(),
+            notes: self.facts.notes.clone(),
+            began: self.began.unwrap_or_default(),
+            ended: self.now,
+            steps: self.steps.clone(),
+        }
+    }
+}

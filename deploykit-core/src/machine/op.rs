@@ -1,0 +1,171 @@
+//! What steps and the undoing are made of.
+
+use std::time::Duration;
+
+use super::Facts;
+use crate::name::{Place, Role};
+use crate::plan::{GateUse, Plan, Step};
+use crate::routing::{Routing, Weight};
+
+/// One operation: at most one change, or one wait.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Op {
+    /// Name the candidate's release.
+    Register,
+    /// Look how many tasks are wanted, and launch those that the candidate lacks.
+    Grow,
+    /// Launch tasks in a place.
+    Launch { place: Place, count: u32 },
+    /// Look how many tasks the side needs, launch what is missing, await it healthy.
+    Ensure { side: Side, within: Duration },
+    /// Await tasks healthy.
+    AwaitHealthy {
+        side: Side,
+        place: Place,
+        count: u32,
+        within: Duration,
+    },
+    /// Set the routing.
+    Route { to: Routing, undoing: bool },
+    /// Set the test route.
+    Test { place: Option<Place> },
+    /// Wait until gates pass.
+    Measure { gates: Vec<GateUse> },
+    /// Wait for a time, measuring gates and watching the candidate.
+    Soak { time: Duration, gates: Vec<GateUse> },
+    /// The roles change.
+    Promote,
+    /// The old place is kept.
+    Hold { time: Duration },
+    /// A place's requests end.
+    Drain { place: Place, within: Duration },
+    /// A place is removed.
+    Retire { place: Place },
+}
+
+/// Whose health is ensured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Candidate,
+    /// On the way back; awaited patiently, since there is no other side to turn to.
+    Stable,
+}
+
+/// How long the candidate is awaited again before each shift and the promotion, where the plan does not say.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How long stable may take to come back to its capacity before requests return to it.
+const COMING_BACK: Duration = Duration::from_secs(300);
+/// How long the candidate's requests may take to end when it is undone, where the plan does not say: longer than
+/// most, and the requests of an undone candidate are as precious as any.
+const UNDO_DRAIN: Duration = Duration::from_secs(30);
+
+/// The operations of a step.
+pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
+    let again = Op::Ensure {
+        side: Side::Candidate,
+        within: within(plan).unwrap_or(AGAIN),
+    };
+    match step {
+        Step::Launch { .. } => vec![Op::Register, Op::Grow],
+        Step::AwaitHealthy { within } => vec![Op::Ensure {
+            side: Side::Candidate,
+            within: *within,
+        }],
+        Step::OpenTest => vec![Op::Test {
+            place: Some(plan.candidate),
+        }],
+        Step::CloseTest => vec![Op::Test { place: None }],
+        Step::Validate { gates } => vec![Op::Measure {
+            gates: gates.clone(),
+        }],
+        Step::Shift { weight } => vec![
+            again,
+            Op::Route {
+                to: towards(plan, *weight),
+                undoing: false,
+            },
+        ],
+        Step::Soak { time, gates } => vec![Op::Soak {
+            time: *time,
+            gates: gates.clone(),
+        }],
+        Step::Promote if plan.is_worker() => vec![again, Op::Promote],
+        // The routing is set once more, which confirms that it still is what the shift made it.
+        Step::Promote => {
+            vec![
+                again,
+                Op::Route {
+                    to: towards(plan, Weight::ALL),
+                    undoing: false,
+                },
+                Op::Promote,
+            ]
+        }
+        Step::Hold { time } => vec![Op::Hold { time: *time }],
+        Step::Retire { drain, .. } => match facts.held_place(plan) {
+            Some(place) => vec![
+                Op::Drain {
+                    place,
+                    within: *drain,
+                },
+                Op::Retire { place },
+            ],
+            None => Vec::new(),
+        },
+    }
+}
+
+/// What is done to get back to how it was: traffic first, then capacity.
+pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
+    let candidate = plan.candidate;
+    let mut ops = Vec::new();
+    if facts.routing_touched {
+        if plan.world.stable.is_some() {
+            ops.push(Op::Ensure {
+                side: Side::Stable,
+                within: COMING_BACK,
+            });
+        }
+        ops.push(Op::Route {
+            to: plan.world.routing.clone(),
+            undoing: true,
+        });
+    }
+    if facts.test_touched {
+        ops.push(Op::Test { place: None });
+    }
+    if facts.launched {
+        ops.push(Op::Drain {
+            place: candidate,
+            within: drain(plan),
+        });
+        ops.push(Op::Retire { place: candidate });
+    }
+    ops
+}
+
+/// The routing that gives the candidate this share.
+fn towards(plan: &Plan, weight: Weight) -> Routing {
+    match &plan.world.stable {
+        Some(stable) => Routing::split(stable.place, plan.candidate, weight),
+        None => Routing::all_to(plan.candidate),
+    }
+}
+
+fn within(plan: &Plan) -> Option<Duration> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::AwaitHealthy { within } => Some(*within),
+        _ => None,
+    })
+}
+
+fn drain(plan: &Plan) -> Duration {
+    let drains = plan.steps.iter().filter_map(|step| match step {
+        Step::Retire {
+            role: Role::Held,
+            drain,
+        } => Some(*drain),
+        _ => None,
+    });
+    drains.last().unwrap_or(UNDO_DRAIN)
+}

@@ -1,0 +1,265 @@
+use super::{FORMAT, Plan, Step, newer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Role;
+use crate::provider::{BalancerCapability, OrchestratorCapability};
+use crate::routing::{Routing, Weight};
+
+/// How far the steps have come while they are checked.
+#[derive(Default)]
+struct Walk {
+    launched: bool,
+    healthy: bool,
+    test_open: bool,
+    tested: bool,
+    /// The share so far; none before the first shift.
+    weight: Option<Weight>,
+    promoted: bool,
+    ended: bool,
+    held_gone: bool,
+}
+
+impl Plan {
+    /// Checks that the steps lead somewhere, and that the providers can do them. [`Deployer`](crate::Deployer) checks
+    /// what it makes and what it is given.
+    ///
+    /// # Errors
+    /// `Invalid` or `Unsupported`, naming the step; `Newer` for a form of a later version.
+    pub fn check(
+        &self,
+        orchestrator: OrchestratorCapability,
+        balancer: Option<BalancerCapability>,
+    ) -> Result<()> {
+        if self.format != FORMAT {
+            return Err(newer("plan", self.format));
+        }
+        self.check_world(orchestrator, balancer)?;
+        if self.is_noop() {
+            return Ok(());
+        }
+        let opens_test = self.steps.contains(&Step::OpenTest);
+        let mut walk = Walk {
+            launched: self.from_held,
+            ..Walk::default()
+        };
+        for (index, step) in self.steps.iter().enumerate() {
+            walk.step(step, opens_test, balancer, self.from_held)
+                .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
+        }
+        if !walk.promoted {
+            return Err(
+                Error::invalid("the plan has no end: no step promotes the candidate")
+                    .with_hint("end it with promote, then hold or retire"),
+            );
+        }
+        if !walk.ended && self.world.stable.is_some() {
+            return Err(Error::invalid(
+                "the plan has no end: nobody owns the old place after promote",
+            )
+            .with_hint("end it with hold or retire"));
+        }
+        Ok(())
+    }
+
+    fn check_world(
+        &self,
+        orchestrator: OrchestratorCapability,
+        balancer: Option<BalancerCapability>,
+    ) -> Result<()> {
+        let world = &self.world;
+        if self.replicas == Some(0) {
+            return Err(Error::invalid("replicas is 0")
+                .with_hint("ask for at least one task; a service is not removed by deploying it"));
+        }
+        self.release.spec.check()?;
+        if !orchestrator.sidecars && !self.release.sidecars.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the orchestrator runs one container for each task, and the release has sidecars",
+            ));
+        }
+        if balancer.is_some() == (world.routing == Routing::None) {
+            return Err(Error::new(
+                ErrorKind::StalePlan,
+                "the plan was made with a balancer where there is none now, or without one where there is one",
+            ));
+        }
+        if balancer.is_some() && self.release.spec.port.is_none() {
+            return Err(Error::invalid(
+                "service spec: port is missing, and the deployer has a balancer",
+            )
+            .with_hint("give the port, or build the deployer without_balancer for a worker"));
+        }
+        if self.candidate.index() >= orchestrator.places {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the candidate's place {} is beyond the {} that the orchestrator has",
+                    self.candidate, orchestrator.places
+                ),
+            ));
+        }
+        let held_here = world
+            .held
+            .as_ref()
+            .is_some_and(|held| held.place == self.candidate);
+        let retires_first = matches!(
+            self.steps.first(),
+            Some(Step::Retire {
+                role: Role::Held,
+                ..
+            })
+        );
+        if self.from_held != (held_here && !retires_first) && !self.is_noop() {
+            return Err(Error::invalid(format!(
+                "from_held is {}, and place {} is {}held",
+                self.from_held,
+                self.candidate,
+                if held_here { "" } else { "not " }
+            )));
+        }
+        if !self.is_noop()
+            && world
+                .stable
+                .as_ref()
+                .is_some_and(|stable| stable.place == self.candidate)
+        {
+            return Err(Error::invalid(format!(
+                "the candidate's place {} is the one that serves",
+                self.candidate
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Walk {
+    fn step(
+        &mut self,
+        step: &Step,
+        opens_test: bool,
+        balancer: Option<BalancerCapability>,
+        from_held: bool,
+    ) -> Result<()> {
+        let wrong = |why: &str| Err(Error::invalid(why));
+        let unsupported = |why: &str| Err(Error::new(ErrorKind::Unsupported, why));
+        if self.ended {
+            return wrong("comes after the end");
+        }
+        if self.promoted && !matches!(step, Step::Hold { .. } | Step::Retire { .. }) {
+            return wrong("comes after promote, where only hold or retire can");
+        }
+        for gate in step.gates() {
+            gate.judge.check(gate.gate.as_str())?;
+        }
+        match step {
+            Step::Launch { share } => {
+                if *share == Weight::NONE {
+                    return wrong("launches nothing");
+                }
+                if from_held {
+                    return wrong("launches a place that still runs");
+                }
+                self.launched = true;
+                self.healthy = false;
+            }
+            Step::AwaitHealthy { within } => {
+                if !self.launched {
+                    return wrong("waits for what was never launched");
+                }
+                if within.is_zero() {
+                    return wrong("waits for no time at all");
+                }
+                self.healthy = true;
+            }
+            Step::OpenTest => {
+                if !balancer.is_some_and(|b| b.test_route) {
+                    return unsupported("the balancer has no test route");
+                }
+                if !self.healthy {
+                    return wrong("opens a test route to what was not awaited healthy");
+                }
+                if self.test_open {
+                    return wrong("the test route is open already");
+                }
+                self.test_open = true;
+                self.tested = true;
+            }
+            Step::CloseTest => {
+                if !self.test_open {
+                    return wrong("the test route is not open");
+                }
+                self.test_open = false;
+            }
+            Step::Validate { gates } => {
+                if gates.is_empty() {
+                    return wrong("has no gate");
+                }
+                if !self.healthy {
+                    return wrong("measures what was not awaited healthy");
+                }
+                if opens_test && !self.tested {
+                    return wrong(
+                        "measures before the test route is open, where gates cannot reach the candidate",
+                    );
+                }
+            }
+            Step::Shift { weight } => {
+                let Some(balancer) = balancer else {
+                    return unsupported("there is no balancer to shift");
+                };
+                if !self.healthy {
+                    return wrong("shifts requests to what was never launched and awaited healthy");
+                }
+                if *weight == Weight::NONE || self.weight.is_some_and(|before| *weight < before) {
+                    return wrong(
+                        "does not raise the candidate's share; going back is the undo's business",
+                    );
+                }
+                if *weight != Weight::ALL && !balancer.weighted {
+                    return unsupported("the balancer cannot split requests by weight");
+                }
+                self.weight = Some(*weight);
+            }
+            Step::Soak { time, .. } => {
+                if !self.healthy {
+                    return wrong("watches what was not awaited healthy");
+                }
+                if time.is_zero() {
+                    return wrong("soaks for no time at all");
+                }
+            }
+            Step::Promote => {
+                if !self.healthy {
+                    return wrong("promotes what was never launched and awaited healthy");
+                }
+                if balancer.is_some() && self.weight != Some(Weight::ALL) {
+                    return wrong("promotes a candidate that does not get all requests");
+                }
+                if self.test_open {
+                    return wrong("promotes while the test route is open");
+                }
+                self.promoted = true;
+            }
+            Step::Hold { .. } => {
+                if !self.promoted {
+                    return wrong("holds before promote");
+                }
+                self.ended = true;
+            }
+            Step::Retire { role, .. } => {
+                if *role != Role::Held {
+                    return wrong("retires a place that is not held");
+                }
+                // Before promote it makes room; afterwards it is the end.
+                if !self.promoted && (self.launched || self.held_gone) {
+                    return wrong(
+                        "retires in the middle; room is made first, the old place goes last",
+                    );
+                }
+                self.held_gone = true;
+                self.ended = self.promoted;
+            }
+        }
+        Ok(())
+    }
+}

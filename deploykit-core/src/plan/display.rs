@@ -1,0 +1,149 @@
+use std::fmt;
+
+use super::{GateUse, OnOrphan, Plan, Step};
+use crate::routing::Weight;
+use crate::time::human;
+
+impl Plan {
+    /// One step in words, with today's numbers; `None` beyond the last.
+    pub fn describe(&self, index: usize) -> Option<String> {
+        let step = self.steps.get(index)?;
+        let (desired, candidate) = (self.replicas.unwrap_or(self.world.desired), self.candidate);
+        let stable = self.world.stable.as_ref().map(|stable| stable.place);
+        let text = match step {
+            Step::Launch { share } => {
+                let tasks = tasks(Self::tasks(*share, desired));
+                format!(
+                    "start {tasks} of {} in place {candidate} ({share} of the desired count)",
+                    self.release.image
+                )
+            }
+            Step::AwaitHealthy { within } => {
+                format!(
+                    "wait until place {candidate} is healthy, {} at most",
+                    human(*within)
+                )
+            }
+            Step::OpenTest => format!("let testers reach place {candidate}"),
+            Step::Validate { gates } => format!("validate by {}", names(gates)),
+            Step::CloseTest => "close the test route".to_owned(),
+            Step::Shift { weight } => match stable {
+                Some(stable) if *weight != Weight::ALL => {
+                    format!(
+                        "send {weight} of the requests to {candidate}, {} to {stable}",
+                        weight.rest()
+                    )
+                }
+                _ => format!("send all requests to {candidate}"),
+            },
+            Step::Soak { time, gates } if gates.is_empty() => {
+                format!("watch place {candidate} for {}", human(*time))
+            }
+            Step::Soak { time, gates } => {
+                format!(
+                    "watch place {candidate} for {} under {}",
+                    human(*time),
+                    names(gates)
+                )
+            }
+            Step::Promote => match stable {
+                Some(stable) => format!("make {candidate} stable; {stable} is held from here on"),
+                None => format!("make {candidate} stable"),
+            },
+            Step::Hold { time } => match stable {
+                Some(stable) => format!("keep {stable} for {}, for a fast rollback", human(*time)),
+                None => "nothing to keep".to_owned(),
+            },
+            Step::Retire { drain, .. } => {
+                let before_launch = !self
+                    .steps
+                    .iter()
+                    .take(index)
+                    .any(|step| matches!(step, Step::Promote));
+                let held = if before_launch {
+                    self.world.held.as_ref().map(|held| held.place)
+                } else {
+                    stable
+                };
+                match held {
+                    Some(held) => format!(
+                        "drain place {held}, {} at most, and remove it",
+                        human(*drain)
+                    ),
+                    None => "nothing to remove".to_owned(),
+                }
+            }
+        };
+        Some(text)
+    }
+}
+
+fn tasks(count: u32) -> String {
+    if count == 1 {
+        "1 task".to_owned()
+    } else {
+        format!("{count} tasks")
+    }
+}
+
+fn names(gates: &[GateUse]) -> String {
+    let names: Vec<_> = gates
+        .iter()
+        .map(|g| {
+            format!(
+                "{} ({} in a row, every {})",
+                g.gate,
+                g.judge.successes,
+                human(g.judge.interval)
+            )
+        })
+        .collect();
+    names.join(" and ")
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            service, release, ..
+        } = self;
+        if self.is_noop() {
+            return write!(f, "{service} already runs {}; nothing to do", release.image);
+        }
+        write!(f, "{service}: {}, ", self.strategy)?;
+        match &self.before {
+            Some(before) => write!(f, "{} -> {}", before.image, release.image)?,
+            None if self.world.stable.is_none() => {
+                write!(f, "first deployment of {}", release.image)?
+            }
+            None => write!(f, "{}", release.image)?,
+        }
+        let desired = self.replicas.unwrap_or(self.world.desired);
+        writeln!(f, ", {}", tasks(desired))?;
+        let width = self
+            .steps
+            .iter()
+            .map(|step| step.name().len())
+            .max()
+            .unwrap_or_default();
+        for (index, step) in self.steps.iter().enumerate() {
+            let text = self.describe(index).unwrap_or_default();
+            writeln!(f, "  {:>2}. {:width$}  {text}", index + 1, step.name())?;
+        }
+        let estimate = self.estimate();
+        write!(
+            f,
+            "  takes {} at least, {} at most; up to {}; {} changes at providers",
+            human(estimate.least),
+            human(estimate.most),
+            tasks(estimate.peak_tasks),
+            estimate.changes
+        )?;
+        if let Some(step) = estimate.point_of_no_return {
+            write!(f, "; undone by itself until step {step}")?;
+        }
+        match self.on_orphan {
+            OnOrphan::Undo => Ok(()),
+            OnOrphan::Continue => f.write_str("; goes on if the deployer dies"),
+        }
+    }
+}

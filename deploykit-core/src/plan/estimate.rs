@@ -1,0 +1,117 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Plan, Step};
+use crate::routing::Weight;
+
+/// What a plan will take, told before it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// The waits that stand in the plan, with providers that answer at once.
+    #[serde(rename = "least_ms", with = "crate::time::millis")]
+    pub least: Duration,
+    /// The same with every deadline used up.
+    #[serde(rename = "most_ms", with = "crate::time::millis")]
+    pub most: Duration,
+    /// The greatest number of tasks at one time, with today's desired count.
+    pub peak_tasks: u32,
+    /// The calls that change something at a provider; what is read in between depends on how long things take.
+    pub changes: u32,
+    /// The number of the step after which an undo is not possible any more, only a rollback; 1 is the first.
+    pub point_of_no_return: Option<usize>,
+}
+
+impl Plan {
+    /// What the plan will take, with today's desired count.
+    pub fn estimate(&self) -> Estimate {
+        let desired = self.replicas.unwrap_or(self.world.desired);
+        let held = if self.world.held.is_some() {
+            desired
+        } else {
+            0
+        };
+        let stable = if self.world.stable.is_some() {
+            self.world.desired
+        } else {
+            0
+        };
+        let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
+        let mut now = stable + held;
+        let (mut peak, mut changes) = (now, 0);
+        let mut add = |shortest: Duration, longest: Duration| {
+            least = least.saturating_add(shortest);
+            most = most.saturating_add(longest);
+        };
+        let mut launched = 0;
+        for step in &self.steps {
+            match step {
+                Step::Launch { share } => {
+                    let count = Self::tasks(*share, desired);
+                    now += count.saturating_sub(launched);
+                    launched = launched.max(count);
+                    // The release is registered, then launched.
+                    changes += 2;
+                }
+                Step::AwaitHealthy { within } => {
+                    add(Duration::ZERO, *within);
+                    changes += u32::from(!self.is_worker());
+                }
+                Step::OpenTest | Step::CloseTest | Step::Shift { .. } => changes += 1,
+                Step::Validate { gates } => {
+                    let shortest = gates
+                        .iter()
+                        .map(|g| g.judge.interval * (g.judge.successes - 1))
+                        .max();
+                    let longest = gates.iter().map(|g| g.judge.deadline).max();
+                    add(shortest.unwrap_or_default(), longest.unwrap_or_default());
+                }
+                Step::Soak { time, gates } => {
+                    let longest = gates
+                        .iter()
+                        .map(|g| g.judge.deadline)
+                        .max()
+                        .unwrap_or_default();
+                    add(*time, (*time).max(longest));
+                }
+                Step::Promote | Step::Hold { .. } => {}
+                Step::Retire { drain, .. } => {
+                    add(
+                        Duration::ZERO,
+                        drain.saturating_add(self.release.spec.stop_grace),
+                    );
+                    now = now.saturating_sub(if launched == 0 && !self.from_held {
+                        held
+                    } else {
+                        stable
+                    });
+                    changes += if self.is_worker() { 1 } else { 3 };
+                }
+            }
+            peak = peak.max(now);
+        }
+        let promote = self.steps.iter().position(|step| *step == Step::Promote);
+        Estimate {
+            least,
+            most,
+            peak_tasks: peak,
+            changes,
+            point_of_no_return: promote.map(|index| index + 1),
+        }
+    }
+
+    /// Whether the service has no balancer.
+    pub(crate) fn is_worker(&self) -> bool {
+        self.world.routing == crate::routing::Routing::None
+    }
+
+    /// The greatest share that the steps launch.
+    pub(crate) fn greatest_share(&self) -> Weight {
+        let shares = self.steps.iter().filter_map(|step| match step {
+            Step::Launch { share } => Some(*share),
+            _ => None,
+        });
+        shares.max().unwrap_or(Weight::ALL)
+    }
+}

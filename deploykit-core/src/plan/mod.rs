@@ -1,0 +1,284 @@
+//! A rollout described as data.
+
+mod check;
+mod display;
+mod draft;
+mod estimate;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::judge::Judge;
+use crate::name::{GateName, Place, RevisionId, Role, ServiceName};
+use crate::release::Release;
+use crate::routing::{Routing, Weight};
+
+pub use draft::Draft;
+pub use estimate::Estimate;
+
+/// The version of the plans and journals that this library writes.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A rollout as data: what it was made for, what it brings, and its steps. What [`Deployer::plan`](crate::Deployer::plan)
+/// shows is exactly what [`Deployer::deploy`](crate::Deployer::deploy) runs.
+///
+/// Sizes are shares of whatever the service's desired count is at the step. `Display` prints the steps with today's
+/// numbers. It is serialisable, and can be shown, kept and reviewed before it is run; it is checked again when it is.
+/// How to undo it stands nowhere: that is computed from what was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a plan does nothing until it is deployed"]
+#[non_exhaustive]
+pub struct Plan {
+    /// The version of this form.
+    pub format: u32,
+    /// The service.
+    pub service: ServiceName,
+    /// The strategy's name.
+    pub strategy: String,
+    /// What is to run afterwards.
+    pub release: Release,
+    /// What runs now, where that is known.
+    pub before: Option<Release>,
+    /// The place that the new release gets.
+    pub candidate: Place,
+    /// Whether the candidate still runs, held since an earlier rollout: nothing is started then, and an undo leaves it.
+    pub from_held: bool,
+    /// The desired count asked for; without it, the service's own at each step.
+    pub replicas: Option<u32>,
+    /// The world that it was made for.
+    pub world: Fingerprint,
+    /// What happens, in order. Empty when there is nothing to do.
+    pub steps: Vec<Step>,
+    /// What whoever finds the rollout without its deployer does.
+    pub on_orphan: OnOrphan,
+}
+
+/// What a plan was made for. On another stable revision or routing it is stale; another desired count does not matter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The place that serves and what it runs; none before the first deployment.
+    pub stable: Option<Standing>,
+    /// A former stable that is still kept.
+    pub held: Option<Standing>,
+    /// Where requests go.
+    pub routing: Routing,
+    /// The desired count when it was made.
+    pub desired: u32,
+}
+
+impl Fingerprint {
+    /// What differs between the world of a plan and the one of now, if it matters.
+    pub(crate) fn difference(&self, now: &Self) -> Option<String> {
+        let show = |standing: &Option<Standing>| match standing {
+            Some(standing) => format!("{} in place {}", standing.revision, standing.place),
+            None => "nothing".to_owned(),
+        };
+        if self.stable != now.stable {
+            let (then, now) = (show(&self.stable), show(&now.stable));
+            return Some(format!(
+                "stable was {then} when it was planned and is {now}"
+            ));
+        }
+        if self.held != now.held {
+            let (then, now) = (show(&self.held), show(&now.held));
+            return Some(format!("held was {then} when it was planned and is {now}"));
+        }
+        (self.routing != now.routing).then(|| {
+            format!(
+                "the routing was {} when it was planned and is {}",
+                self.routing, now.routing
+            )
+        })
+    }
+}
+
+/// A revision in a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub revision: RevisionId,
+}
+
+/// What is done with a rollout whose deployer died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOrphan {
+    /// It is undone.
+    #[default]
+    Undo,
+    /// It goes on where it was.
+    Continue,
+}
+
+/// A gate named in a plan, with the judge of its measurements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateUse {
+    /// As it was given to the deployer.
+    pub gate: GateName,
+    /// How its measurements are judged.
+    pub judge: Judge,
+}
+
+impl GateUse {
+    /// This gate with the default judge.
+    pub fn new(gate: impl Into<GateName>) -> Self {
+        Self {
+            gate: gate.into(),
+            judge: Judge::default(),
+        }
+    }
+
+    /// Sets the judge.
+    #[must_use]
+    pub fn with_judge(mut self, judge: Judge) -> Self {
+        self.judge = judge;
+        self
+    }
+}
+
+impl From<&str> for GateUse {
+    fn from(gate: &str) -> Self {
+        Self::new(gate)
+    }
+}
+
+impl From<String> for GateUse {
+    fn from(gate: String) -> Self {
+        Self::new(gate)
+    }
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Starts the candidate's tasks.
+    Launch {
+        /// So many of the service's desired count, rounded up.
+        share: Weight,
+    },
+    /// Waits until the candidate's tasks are ready and the balancer finds them healthy.
+    AwaitHealthy {
+        /// For so long at most.
+        #[serde(rename = "within_ms", with = "crate::time::millis")]
+        within: Duration,
+    },
+    /// Lets testers reach the candidate.
+    OpenTest,
+    /// Waits until gates pass.
+    Validate {
+        /// All of them must.
+        gates: Vec<GateUse>,
+    },
+    /// Closes the test route.
+    CloseTest,
+    /// Sends a share of the live requests to the candidate, the rest to stable.
+    Shift {
+        /// The candidate's share.
+        weight: Weight,
+    },
+    /// Waits while gates are measured in the background and the candidate's tasks are watched.
+    Soak {
+        /// So long.
+        #[serde(rename = "time_ms", with = "crate::time::millis")]
+        time: Duration,
+        /// A failure of one of them ends the wait at once.
+        gates: Vec<GateUse>,
+    },
+    /// Makes the candidate stable and the old stable held: the point of no return for an undo, though not for a rollback.
+    Promote,
+    /// Keeps the held place for a fast rollback; the rollout ends, the obligation to retire it stays in the store.
+    Hold {
+        /// So long.
+        #[serde(rename = "time_ms", with = "crate::time::millis")]
+        time: Duration,
+    },
+    /// Drains the held place and removes it.
+    Retire {
+        /// Whose place; only `Held` can be retired by a plan.
+        role: Role,
+        /// How long requests in flight may take to end.
+        #[serde(rename = "drain_ms", with = "crate::time::millis")]
+        drain: Duration,
+    },
+}
+
+impl Step {
+    /// The step's name in plans, updates and reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Launch { .. } => "launch",
+            Self::AwaitHealthy { .. } => "await healthy",
+            Self::OpenTest => "open test route",
+            Self::Validate { .. } => "validate",
+            Self::CloseTest => "close test route",
+            Self::Shift { .. } => "shift",
+            Self::Soak { .. } => "soak",
+            Self::Promote => "promote",
+            Self::Hold { .. } => "hold",
+            Self::Retire { .. } => "retire",
+        }
+    }
+
+    /// The gates that it uses.
+    pub fn gates(&self) -> &[GateUse] {
+        match self {
+            Self::Validate { gates } | Self::Soak { gates, .. } => gates,
+            _ => &[],
+        }
+    }
+}
+
+impl Plan {
+    /// Whether there is nothing to do: what was asked for already runs.
+    pub fn is_noop(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Sets what is done with the rollout when its deployer dies.
+    pub fn with_on_orphan(mut self, on_orphan: OnOrphan) -> Self {
+        self.on_orphan = on_orphan;
+        self
+    }
+
+    /// The number of tasks that a share of `desired` is: rounded up, at least 1.
+    pub(crate) fn tasks(share: Weight, desired: u32) -> u32 {
+        let exact = u64::from(desired) * u64::from(share.get());
+        u32::try_from(exact.div_ceil(u64::from(Weight::ALL.get())))
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
+    /// Reads a plan that was kept as JSON.
+    ///
+    /// # Errors
+    /// `Newer` for one written by a later version of this library, `Corrupt` for what is not a plan.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let corrupt = |e: serde_json::Error| {
+            Error::new(ErrorKind::Corrupt, "this is not a plan").with_source(e)
+        };
+        let head: Head = serde_json::from_slice(json).map_err(corrupt)?;
+        if head.format > FORMAT {
+            return Err(newer("plan", head.format));
+        }
+        serde_json::from_slice(json).map_err(corrupt)
+    }
+}
+
+/// The error for a document of a later version.
+pub(crate) fn newer(what: &str, version: u32) -> Error {
+    Error::new(
+        ErrorKind::Newer,
+        format!("the {what} has version {version}, and this library knows versions up to {FORMAT}"),
+    )
+    .with_hint("use the version of deploykit that wrote it, or a later one")
+}
