@@ -1,0 +1,125 @@
+//! A gate that asks services of the world.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deploykit_core::{GateContext, HealthGate, Measurement, Result};
+
+use crate::calls::Operation;
+use crate::requests::{Answer, Ask, Client, Road};
+use crate::state::State;
+use crate::world::World;
+
+/// Measures a service of a [`World`] by one request, as the HTTP gate measures a real one.
+///
+/// It asks the candidate over the test route; while none is open the measurement says nothing. It passes on an
+/// answer with a status from 200 to 399, however long that took.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct WorldGate {
+    world: World,
+    path: String,
+    road: Road,
+    statuses: RangeInclusive<u16>,
+    max_latency: Option<Duration>,
+}
+
+impl WorldGate {
+    pub(crate) const fn new(world: World, path: String) -> Self {
+        Self {
+            world,
+            path,
+            road: Road::Test,
+            statuses: 200..=399,
+            max_latency: None,
+        }
+    }
+
+    /// Asks over the live entry instead, where whoever has the routing's shares answers.
+    pub fn live(mut self) -> Self {
+        self.road = Road::Live;
+        self
+    }
+
+    /// Sets which statuses are good.
+    pub fn with_statuses(mut self, statuses: RangeInclusive<u16>) -> Self {
+        self.statuses = statuses;
+        self
+    }
+
+    /// Sets how long a good answer may take.
+    pub fn with_max_latency(mut self, latency: Duration) -> Self {
+        self.max_latency = Some(latency);
+        self
+    }
+
+    fn judge(&self, answer: Option<&Answer>) -> Measurement {
+        let road = match self.road {
+            Road::Live => "the live entry",
+            Road::Test => "the test route",
+        };
+        let asked = format!("GET {} over {road}", self.path);
+        let Some(answer) = answer else {
+            return Measurement::inconclusive(format!("{asked} was not answered yet"));
+        };
+        let took = answer.took.as_millis();
+        let by = answer
+            .place
+            .map_or_else(String::new, |place| format!(" by {place}"));
+        match &answer.status {
+            Err(why) => Measurement::fail(format!("{asked}: {why}{by}")),
+            Ok(status) => {
+                let evidence = format!("{asked} answered {status} in {took} ms{by}");
+                let slow = self.max_latency.filter(|max| answer.took > *max);
+                match slow {
+                    _ if !self.statuses.contains(status) => Measurement::fail(evidence),
+                    Some(max) => Measurement::fail(format!(
+                        "{evidence}, which is over {} ms",
+                        max.as_millis()
+                    )),
+                    None => Measurement::pass(evidence),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl HealthGate for WorldGate {
+    async fn measure(&self, context: &GateContext) -> Result<Measurement> {
+        let missing = match self.road {
+            Road::Live if context.entry.is_none() => Some("there is no live entry"),
+            Road::Test if context.test_entry.is_none() => Some("no test route is open"),
+            Road::Live | Road::Test => None,
+        };
+        if let Some(missing) = missing {
+            return Ok(Measurement::inconclusive(missing));
+        }
+        let cell = Arc::new(OnceLock::new());
+        let client = Client::Asker(Arc::clone(&cell));
+        let ask = |state: &mut State| {
+            let ask = Ask {
+                service: state.find_or_add(&context.service),
+                road: self.road,
+                work: Duration::ZERO,
+                // Whoever measures stops waiting by himself.
+                timeout: Duration::MAX,
+                client,
+            };
+            let mut rng = state.rng;
+            let due = state.send(ask, &mut rng);
+            state.rng = rng;
+            Ok(due)
+        };
+        let due = self
+            .world
+            .call(Operation::Measure, Some(&context.service), String::new, ask)
+            .await?;
+        self.world.until(due).await;
+        // Lets the answer arrive.
+        drop(self.world.lock());
+        Ok(self.judge(cell.get()))
+    }
+}

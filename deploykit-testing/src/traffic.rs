@@ -1,0 +1,184 @@
+//! Requests of many clients, sent at a fixed rate whatever becomes of them.
+
+use std::time::Duration;
+
+use deploykit_core::ServiceName;
+
+use crate::requests::{Answer, Ask, Client, Road};
+use crate::rng::Rng;
+use crate::state::{At, Event, State};
+use crate::tally::Tally;
+use crate::world::World;
+
+/// Requests to be sent to a service: an open loop, so that slow answers do not make it send less, and nothing is ever
+/// sent again.
+///
+/// A request fails when there was no target for it, when its task ended or its target was removed while it was
+/// answered, when the answer has a status of 500 or more, and when there is none in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Traffic {
+    per_second: u32,
+    slow_percent: u8,
+    slow: Duration,
+    timeout: Duration,
+}
+
+impl Traffic {
+    /// So many requests in a second, evenly spread; at least 1. 5 % of them take 2 s of work, and clients wait 5 s.
+    pub const fn per_second(requests: u32) -> Self {
+        Self {
+            per_second: if requests == 0 { 1 } else { requests },
+            slow_percent: 5,
+            slow: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Sets which part of the requests makes how much more work.
+    pub const fn with_slow(mut self, percent: u8, work: Duration) -> Self {
+        self.slow_percent = percent;
+        self.slow = work;
+        self
+    }
+
+    /// Sets how long clients wait for an answer.
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// Requests that are being sent; it ends with [`stop`](Self::stop), or when this is dropped.
+#[derive(Debug)]
+pub struct RunningTraffic {
+    world: World,
+    source: usize,
+}
+
+impl RunningTraffic {
+    pub(crate) fn start(world: World, service: &ServiceName, traffic: Traffic) -> Self {
+        let source = world.lock().add_source(service, traffic);
+        Self { world, source }
+    }
+
+    /// What became of the requests that have ended so far.
+    pub fn tally(&self) -> Tally {
+        let state = self.world.lock();
+        let source = state.sources.get(self.source);
+        source
+            .map(|source| source.tally.clone())
+            .unwrap_or_default()
+    }
+
+    /// Sends nothing more, waits for what is being answered, and tells what became of all of it.
+    pub async fn stop(self) -> Tally {
+        let last = {
+            let mut state = self.world.lock();
+            state.close_source(self.source);
+            state.last_due(self.source)
+        };
+        if let Some(last) = last {
+            self.world.until(last).await;
+        }
+        self.tally()
+    }
+}
+
+impl Drop for RunningTraffic {
+    fn drop(&mut self) {
+        self.world.lock().close_source(self.source);
+    }
+}
+
+/// A load in the state of the world.
+pub(crate) struct Source {
+    service: usize,
+    traffic: Traffic,
+    began: At,
+    sent: u32,
+    is_open: bool,
+    rng: Rng,
+    tally: Tally,
+}
+
+/// Streams of loads lie apart from those of tasks, which have their service's number in the highest bits.
+const STREAMS: u64 = 0xffff << 48;
+
+impl State {
+    fn add_source(&mut self, service: &ServiceName, traffic: Traffic) -> usize {
+        let source = self.sources.len();
+        let service = self.find_or_add(service);
+        self.sources.push(Source {
+            service,
+            traffic,
+            began: self.now,
+            sent: 0,
+            is_open: true,
+            rng: Rng::new(self.seed, STREAMS + source as u64),
+            tally: Tally::new(),
+        });
+        self.schedule_arrival(source);
+        source
+    }
+
+    fn close_source(&mut self, source: usize) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.is_open = false;
+        }
+    }
+
+    fn schedule_arrival(&mut self, source: usize) {
+        if let Some(entry) = self.sources.get(source) {
+            // Counted from the beginning, so that rounding does not add up.
+            let nanos =
+                1_000_000_000 * (u64::from(entry.sent) + 1) / u64::from(entry.traffic.per_second);
+            let at = entry.began + Duration::from_nanos(nanos);
+            self.schedule(at, Event::Arrive { source });
+        }
+    }
+
+    /// The next request of a load arrives.
+    pub(crate) fn arrive(&mut self, source: usize) {
+        let Some(entry) = self.sources.get_mut(source).filter(|entry| entry.is_open) else {
+            return;
+        };
+        entry.sent += 1;
+        let mut rng = entry.rng;
+        let is_slow = rng.below(100) < u64::from(entry.traffic.slow_percent);
+        let ask = Ask {
+            service: entry.service,
+            road: Road::Live,
+            work: if is_slow {
+                entry.traffic.slow
+            } else {
+                Duration::ZERO
+            },
+            timeout: entry.traffic.timeout,
+            client: Client::Source(source),
+        };
+        self.send(ask, &mut rng);
+        if let Some(entry) = self.sources.get_mut(source) {
+            entry.rng = rng;
+        }
+        self.schedule_arrival(source);
+    }
+
+    /// Counts what became of a request of a load.
+    pub(crate) fn count(&mut self, source: usize, answer: &Answer) {
+        let now = self.now;
+        let Some(source) = self.sources.get_mut(source) else {
+            return;
+        };
+        let place = answer.place.map(|place| place.to_string());
+        let tally = &mut source.tally;
+        match (&answer.status, &place) {
+            (Ok(status), Some(place)) if *status < 500 => tally.answered(place),
+            (Ok(status), Some(place)) => {
+                tally.answered_badly(now, place, format!("status {status}"));
+            }
+            (Ok(_), None) => tally.lost(now, None, "answered by nobody"),
+            (Err(why), place) => tally.lost(now, place.as_deref(), why.as_str()),
+        }
+    }
+}
