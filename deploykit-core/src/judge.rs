@@ -122,13 +122,18 @@ impl Judge {
 /// What a judge has seen so far. The machine keeps one for each gate in use.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {
-    in_a_row: u32,
+    pub(crate) in_a_row: u32,
     failed: u32,
     inconclusive: u32,
     pub(crate) last: Option<Measurement>,
 }
 
 impl Record {
+    /// Counts passes that a replayed journal does not have.
+    pub(crate) fn catch_up(&mut self, passes: u32) {
+        self.in_a_row = self.in_a_row.max(passes);
+    }
+
     /// Takes one measurement in.
     pub(crate) fn take(&mut self, measurement: &Measurement) {
         match measurement.verdict {
@@ -158,10 +163,7 @@ impl Record {
 
     /// How it stands, for people.
     pub(crate) fn summary(&self, judge: &Judge) -> String {
-        let last = self
-            .last
-            .as_ref()
-            .map_or("nothing was measured", |m| m.evidence.as_str());
+        let last = self.last.as_ref().map_or("nothing was measured", |m| m.evidence.as_str());
         format!(
             "{last} ({} of {} in a row passed, {} failed, {} without result)",
             self.in_a_row.min(judge.successes),
@@ -179,20 +181,14 @@ mod tests {
     fn after(measurements: &[Verdict], judge: &Judge) -> Verdict {
         let mut record = Record::default();
         for verdict in measurements {
-            record.take(&Measurement {
-                verdict: *verdict,
-                evidence: String::new(),
-            });
+            record.take(&Measurement { verdict: *verdict, evidence: String::new() });
         }
         record.verdict(judge)
     }
 
     #[test]
     fn nothing_measured_is_no_pass() {
-        assert_eq!(
-            after(&[], &Judge::new().with_successes(1)),
-            Verdict::Inconclusive
-        );
+        assert_eq!(after(&[], &Judge::new().with_successes(1)), Verdict::Inconclusive);
     }
 
     #[test]

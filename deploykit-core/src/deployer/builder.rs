@@ -54,27 +54,9 @@ impl Deployer {
 impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Knows what images mean.
     pub fn registry(self, registry: impl Registry) -> DeployerBuilder<Arc<dyn Registry>, O, B, S> {
-        let Self {
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { orchestrator, balancer, store, gates, clock, owner, lease, .. } = self;
         let registry = Arc::new(registry);
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
     }
 
     /// Runs the tasks.
@@ -82,27 +64,9 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         orchestrator: impl Orchestrator,
     ) -> DeployerBuilder<R, Arc<dyn Orchestrator>, B, S> {
-        let Self {
-            registry,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, balancer, store, gates, clock, owner, lease, .. } = self;
         let orchestrator = Arc::new(orchestrator);
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
     }
 
     /// Sends requests to them.
@@ -110,41 +74,14 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         balancer: impl LoadBalancer,
     ) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self {
-            registry,
-            orchestrator,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, orchestrator, store, gates, clock, owner, lease, .. } = self;
         let balancer: Option<Arc<dyn LoadBalancer>> = Some(Arc::new(balancer));
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
     }
 
     /// Says that the services are workers: nothing sends requests to them.
     pub fn without_balancer(self) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self {
-            registry,
-            orchestrator,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, orchestrator, store, gates, clock, owner, lease, .. } = self;
         DeployerBuilder {
             registry,
             orchestrator,
@@ -159,27 +96,9 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
 
     /// Keeps what is decided.
     pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
-        let Self {
-            registry,
-            orchestrator,
-            balancer,
-            gates,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, orchestrator, balancer, gates, clock, owner, lease, .. } = self;
         let store = Arc::new(store);
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
     }
 
     /// Gives a gate the name under which plans use it.
@@ -219,32 +138,12 @@ impl
     /// The deployer.
     #[must_use]
     pub fn build(self) -> Deployer {
-        let Self {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            clock,
-            owner,
-            lease,
-        } = self;
+        let Self { registry, orchestrator, balancer, store, gates, clock, owner, lease } = self;
         let name = owner
             .or_else(|| std::env::var("USER").ok())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "deploykit".to_owned());
-        let providers = Arc::new(Providers {
-            registry,
-            orchestrator,
-            balancer,
-            gates,
-            clock,
-        });
-        Deployer {
-            providers,
-            store,
-            name,
-            lease,
-        }
+        let providers = Arc::new(Providers { registry, orchestrator, balancer, gates, clock });
+        Deployer { providers, store, name, lease }
     }
 }

@@ -26,18 +26,12 @@ pub struct Change {
 impl Change {
     /// Brings this image, by tag or digest. Everything that is not said stays as the service has it.
     pub fn to(image: impl Into<String>) -> Self {
-        Self {
-            image: Some(image.into()),
-            ..Self::default()
-        }
+        Self { image: Some(image.into()), ..Self::default() }
     }
 
     /// Brings the release that already serves once more, in new tasks.
     pub fn restart() -> Self {
-        Self {
-            force: true,
-            ..Self::default()
-        }
+        Self { force: true, ..Self::default() }
     }
 
     /// Runs a further image beside it in each task.

@@ -63,9 +63,7 @@ impl Rollout {
 
 impl fmt::Debug for Rollout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rollout")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Rollout").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -77,12 +75,9 @@ impl IntoFuture for Rollout {
         Box::pin(async move {
             let ended = self.task.await;
             ended.unwrap_or_else(|e| {
-                Err(Error::new(
-                    ErrorKind::Other,
-                    "the rollout's task ended before the rollout did",
-                )
-                .with_hint("call recover for this service")
-                .with_source(e))
+                Err(Error::new(ErrorKind::Other, "the rollout's task ended before the rollout did")
+                    .with_hint("call recover for this service")
+                    .with_source(e))
             })
         })
     }

@@ -14,13 +14,7 @@ use crate::time::Timestamp;
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub(super) enum Entry {
     /// A rollout began.
-    Begun {
-        at: Timestamp,
-        rollout: RolloutId,
-        strategy: String,
-        image: PinnedImage,
-        by: Owner,
-    },
+    Begun { at: Timestamp, rollout: RolloutId, strategy: String, image: PinnedImage, by: Owner },
     /// It ended.
     Ended {
         at: Timestamp,
@@ -91,13 +85,7 @@ impl Ledger {
 
     fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Begun {
-                at,
-                rollout,
-                strategy,
-                image,
-                by,
-            } => self.past.push(Past {
+            Entry::Begun { at, rollout, strategy, image, by } => self.past.push(Past {
                 rollout,
                 strategy,
                 image,
@@ -108,14 +96,7 @@ impl Ledger {
                 why: None,
                 stable: None,
             }),
-            Entry::Ended {
-                at,
-                rollout,
-                outcome,
-                why,
-                roles,
-                tasks,
-            } => {
+            Entry::Ended { at, rollout, outcome, why, roles, tasks } => {
                 if let Some(past) = self.past.iter_mut().find(|past| past.rollout == rollout) {
                     past.ended = Some(at);
                     past.outcome = Some(outcome);
@@ -126,12 +107,7 @@ impl Ledger {
                 self.tasks = tasks;
             }
             Entry::Settled { place, .. } => {
-                if self
-                    .roles
-                    .held
-                    .as_ref()
-                    .is_some_and(|held| held.place == place)
-                {
+                if self.roles.held.as_ref().is_some_and(|held| held.place == place) {
                     (self.roles.held, self.roles.hold_until) = (None, None);
                 }
             }
@@ -140,9 +116,7 @@ impl Ledger {
 
     /// The rollout that has not come to a good end: its deployer works on it or died, or it needs an operator.
     pub(super) fn unfinished(&self) -> Option<&Past> {
-        self.past
-            .last()
-            .filter(|past| matches!(past.outcome, None | Some(Outcome::NeedsOperator)))
+        self.past.last().filter(|past| matches!(past.outcome, None | Some(Outcome::NeedsOperator)))
     }
 
     /// The name of the next rollout.

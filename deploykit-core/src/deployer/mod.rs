@@ -72,16 +72,9 @@ impl Deployer {
         }
         let ledger = self.settled_ledger(&service).await?;
         let found = self.find(&service, &ledger).await?;
-        let release = self
-            .wanted(&service, found.before.as_ref(), &change)
-            .await?;
-        let same = found
-            .before
-            .as_ref()
-            .is_some_and(|before| before.digest() == release.digest());
-        let counted = change
-            .replicas
-            .is_none_or(|replicas| replicas == found.world.desired);
+        let release = self.wanted(&service, found.before.as_ref(), &change).await?;
+        let same = found.before.as_ref().is_some_and(|before| before.digest() == release.digest());
+        let counted = change.replicas.is_none_or(|replicas| replicas == found.world.desired);
         let there = found.is_complete();
         let mut plan = self.compose(&service, strategy, found, release, change.replicas)?;
         if same && counted && there && !change.force {
@@ -101,11 +94,7 @@ impl Deployer {
     {
         let service = named(service)?;
         let ledger = self.settled_ledger(&service).await?;
-        let current = ledger
-            .roles
-            .stable
-            .as_ref()
-            .map(|stable| stable.revision.clone());
+        let current = ledger.roles.stable.as_ref().map(|stable| stable.revision.clone());
         let earlier = match &ledger.roles.held {
             Some(held) => Some(held.revision.clone()),
             None => ledger
@@ -140,11 +129,7 @@ impl Deployer {
     {
         let service = named(service)?;
         let ledger = self.settled_ledger(&service).await?;
-        if !ledger
-            .past
-            .iter()
-            .any(|past| past.stable.as_ref() == Some(revision))
-        {
+        if !ledger.past.iter().any(|past| past.stable.as_ref() == Some(revision)) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("revision {revision} never served for {service}"),
@@ -168,11 +153,8 @@ impl Deployer {
                 self.back_to_held(&service, found, &held, release)
             }
             _ => {
-                let same = found
-                    .world
-                    .stable
-                    .as_ref()
-                    .is_some_and(|stable| stable.revision == *revision);
+                let same =
+                    found.world.stable.as_ref().is_some_and(|stable| stable.revision == *revision);
                 let mut plan = self.compose(&service, strategy, found, release, None)?;
                 if same {
                     plan.steps.clear();
@@ -191,8 +173,7 @@ impl Deployer {
         N: TryInto<ServiceName> + Send,
         Error: From<N::Error>,
     {
-        self.deploy(self.plan_rollback(service, strategy).await?)
-            .await
+        self.deploy(self.plan_rollback(service, strategy).await?).await
     }
 
     /// Plans a rollback as [`plan_rollback_to`](Self::plan_rollback_to) does, and deploys it.
@@ -209,8 +190,7 @@ impl Deployer {
         N: TryInto<ServiceName> + Send,
         Error: From<N::Error>,
     {
-        self.deploy(self.plan_rollback_to(service, revision, strategy).await?)
-            .await
+        self.deploy(self.plan_rollback_to(service, revision, strategy).await?).await
     }
 
     /// The rollouts of a service, oldest first.
@@ -245,18 +225,11 @@ fn unfinished(service: &ServiceName, past: &Past) -> Error {
                 past.why.as_deref().unwrap_or("it could not be undone")
             ),
         )
-        .with_hint(format!(
-            "mend what its report names, then call recover(\"{service}\")"
-        )),
+        .with_hint(format!("mend what its report names, then call recover(\"{service}\")")),
         _ => Error::new(
             ErrorKind::Busy,
-            format!(
-                "{} of {service} has not ended; {} runs it",
-                past.rollout, past.by
-            ),
+            format!("{} of {service} has not ended; {} runs it", past.rollout, past.by),
         )
-        .with_hint(format!(
-            "wait for it; if its process is dead, call recover(\"{service}\")"
-        )),
+        .with_hint(format!("wait for it; if its process is dead, call recover(\"{service}\")")),
     }
 }

@@ -47,10 +47,7 @@ impl Deployer {
         let stable = match known {
             // What runs there counts, should somebody else have replaced it.
             Some(known) => Some(match state.place(known.place) {
-                Some(seen) => Standing {
-                    place: known.place,
-                    revision: seen.revision.clone(),
-                },
+                Some(seen) => Standing { place: known.place, revision: seen.revision.clone() },
                 None => known,
             }),
             None => adopt(service, &state, &routing)?,
@@ -62,16 +59,7 @@ impl Deployer {
             Some(stable) => Some(self.release_of(service, &stable.revision).await?),
             None => None,
         };
-        Ok(Found {
-            world: Fingerprint {
-                stable,
-                held,
-                routing,
-                desired,
-            },
-            before,
-            state,
-        })
+        Ok(Found { world: Fingerprint { stable, held, routing, desired }, before, state })
     }
 
     /// A release by its revision: as it was kept, else as the provider describes it.
@@ -88,12 +76,7 @@ impl Deployer {
                 )
                 .with_source(e)
             }),
-            None => {
-                self.providers
-                    .orchestrator
-                    .describe(service, revision)
-                    .await
-            }
+            None => self.providers.orchestrator.describe(service, revision).await,
         }
     }
 
@@ -104,10 +87,7 @@ impl Deployer {
         before: Option<&Release>,
         change: &Change,
     ) -> Result<Release> {
-        let spec = change
-            .spec
-            .clone()
-            .or_else(|| before.map(|before| before.spec.clone()));
+        let spec = change.spec.clone().or_else(|| before.map(|before| before.spec.clone()));
         let mut spec = spec.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
@@ -127,15 +107,9 @@ impl Deployer {
                 )
             })?,
         };
-        let mut sidecars = before
-            .map(|before| before.sidecars.clone())
-            .unwrap_or_default();
+        let mut sidecars = before.map(|before| before.sidecars.clone()).unwrap_or_default();
         sidecars.extend(change.sidecars.clone());
-        Ok(Release {
-            image,
-            sidecars,
-            spec,
-        })
+        Ok(Release { image, sidecars, spec })
     }
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
@@ -164,22 +138,12 @@ impl Deployer {
             desired: replicas.unwrap_or(found.world.desired),
             stable: found.world.stable.as_ref().map(|stable| stable.place),
             orchestrator: self.providers.orchestrator.capability(),
-            balancer: self
-                .providers
-                .balancer
-                .as_ref()
-                .map(|balancer| balancer.capability()),
+            balancer: self.providers.balancer.as_ref().map(|balancer| balancer.capability()),
         };
         let draft = strategy.draft(&context)?;
         let mut steps = draft.steps;
         if found.world.held.is_some() {
-            steps.insert(
-                0,
-                Step::Retire {
-                    role: Role::Held,
-                    drain: MAKE_ROOM,
-                },
-            );
+            steps.insert(0, Step::Retire { role: Role::Held, drain: MAKE_ROOM });
         }
         let candidate = self.free_place(service, &found)?;
         let plan = Plan {
@@ -208,17 +172,13 @@ impl Deployer {
             Some(*place) != stable && Some(*place) != held && found.state.place(*place).is_none()
         };
         // Where there is no other, the held place is free once it is retired.
-        Place::all()
-            .take(places)
-            .find(free)
-            .or(held)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Foreign,
-                    format!("all {places} places of {service} hold tasks that no rollout knows"),
-                )
-                .with_hint("remove those that serve nothing")
-            })
+        Place::all().take(places).find(free).or(held).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Foreign,
+                format!("all {places} places of {service} hold tasks that no rollout knows"),
+            )
+            .with_hint("remove those that serve nothing")
+        })
     }
 
     /// The plan that turns back to the place that is still held.
@@ -254,10 +214,7 @@ impl Deployer {
     /// Checks a plan against the providers and the gates of this deployer.
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let providers = &self.providers;
-        let balancer = providers
-            .balancer
-            .as_ref()
-            .map(|balancer| balancer.capability());
+        let balancer = providers.balancer.as_ref().map(|balancer| balancer.capability());
         plan.check(providers.orchestrator.capability(), balancer)
             .map_err(|e| e.within(format_args!("plan for {}", plan.service)))?;
         for gate in plan.steps.iter().flat_map(Step::gates) {
@@ -282,9 +239,7 @@ fn adopt(
     state: &ServiceState,
     routing: &Routing,
 ) -> Result<Option<Standing>> {
-    let full = routing
-        .places()
-        .find(|place| routing.weight(*place) == Weight::ALL);
+    let full = routing.places().find(|place| routing.weight(*place) == Weight::ALL);
     let serving = match (full, state.places.as_slice()) {
         (_, []) => return Ok(None),
         (Some(place), _) => state.place(place),
@@ -292,19 +247,12 @@ fn adopt(
         (None, _) => None,
     };
     let Some(serving) = serving else {
-        let places: Vec<_> = state
-            .places
-            .iter()
-            .map(|place| place.place.to_string())
-            .collect();
+        let places: Vec<_> = state.places.iter().map(|place| place.place.to_string()).collect();
         return Err(Error::new(
             ErrorKind::Foreign,
             format!("{service} has no history here, and it cannot be told which of its places {} serves", places.join(", ")),
         )
         .with_hint("use the store that its rollouts were run with, or remove the places that do not serve"));
     };
-    Ok(Some(Standing {
-        place: serving.place,
-        revision: serving.revision.clone(),
-    }))
+    Ok(Some(Standing { place: serving.place, revision: serving.revision.clone() }))
 }

@@ -34,9 +34,11 @@ impl Deployer {
             return Ok(self.nothing_to_do(plan));
         }
         let service = plan.service.clone();
-        self.leased(service, true, |this, lease| async move {
-            this.begin(plan, lease).await.map(Some)
-        })
+        self.leased(
+            service,
+            true,
+            |this, lease| async move { this.begin(plan, lease).await.map(Some) },
+        )
         .await?
         .ok_or_else(|| Error::new(ErrorKind::Other, "the rollout did not begin"))
     }
@@ -55,18 +57,14 @@ impl Deployer {
     {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let lease = this
-                .store
-                .acquire(&service, &this.owner(), this.lease)
-                .await?;
+            let lease = this.store.acquire(&service, &this.owner(), this.lease).await?;
             let worked = whole(AssertUnwindSafe(work(this.clone(), lease.clone()))).await;
             if !(keeps && matches!(worked, Ok(Some(_)))) {
                 this.give_back(&lease).await;
             }
             worked
         });
-        task.await
-            .unwrap_or_else(|e| Err(panicked().with_source(e)))
+        task.await.unwrap_or_else(|e| Err(panicked().with_source(e)))
     }
 
     async fn begin(&self, plan: Plan, lease: Lease) -> Result<Rollout> {
@@ -74,10 +72,8 @@ impl Deployer {
         let ledger = self.settled_ledger(&service).await?;
         let now = self.find(&service, &ledger).await?.world;
         if let Some(difference) = plan.world.difference(&now) {
-            return Err(
-                Error::new(ErrorKind::StalePlan, format!("{service}: {difference}"))
-                    .with_hint("plan again"),
-            );
+            return Err(Error::new(ErrorKind::StalePlan, format!("{service}: {difference}"))
+                .with_hint("plan again"));
         }
         let rollout = ledger.next(&service);
         let json = serde_json::to_vec(&plan).map_err(|e| {
@@ -94,15 +90,7 @@ impl Deployer {
         };
         history.append(line(&entry)?).await?;
         let machine = Machine::new(plan, rollout);
-        Ok(self.start(
-            machine,
-            lease,
-            0,
-            Event::Begun {
-                machine: FORMAT,
-                by: self.owner(),
-            },
-        ))
+        Ok(self.start(machine, lease, 0, Event::Begun { machine: FORMAT, by: self.owner() }))
     }
 
     /// Takes up the rollout that a dead deployer left, or that needed an operator: replays its journal, observes, and
@@ -116,11 +104,7 @@ impl Deployer {
         Error: From<N::Error>,
     {
         let service = named(service)?;
-        if Ledger::read(&self.store, &service)
-            .await?
-            .unfinished()
-            .is_none()
-        {
+        if Ledger::read(&self.store, &service).await?.unfinished().is_none() {
             return Ok(None);
         }
         self.leased(service, true, |this, lease| async move {
@@ -160,10 +144,7 @@ impl Deployer {
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
-        Ok(Some((
-            machine,
-            u64::try_from(lines.len()).unwrap_or(u64::MAX),
-        )))
+        Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
     }
 
     /// Undoing needs the providers, and no gate.
@@ -189,19 +170,9 @@ impl Deployer {
             updates.clone(),
         );
         let journal = Journal::Rollout(lease.service.clone(), rollout.clone());
-        let writer = Writer {
-            store: Arc::clone(&self.store),
-            lease: lease.clone(),
-            journal,
-            length,
-        };
-        let driver = Driver::new(
-            machine,
-            performer,
-            writer,
-            updates,
-            (sender.clone(), commands),
-        );
+        let writer =
+            Writer { store: Arc::clone(&self.store), lease: lease.clone(), journal, length };
+        let driver = Driver::new(machine, performer, writer, updates, (sender.clone(), commands));
         let deployer = self.clone();
         let task = tokio::spawn(async move {
             let ended = match whole(AssertUnwindSafe(driver.run(first))).await {
@@ -214,12 +185,7 @@ impl Deployer {
             deployer.give_back(&lease).await;
             ended
         });
-        Rollout {
-            id: Some(rollout),
-            task,
-            control: Control(sender),
-            updates: Updates(receiver),
-        }
+        Rollout { id: Some(rollout), task, control: Control(sender), updates: Updates(receiver) }
     }
 
     /// Writes what came of a rollout into the history.
@@ -229,9 +195,7 @@ impl Deployer {
             let json = serde_json::to_vec(&machine.plan().release).map_err(|e| {
                 Error::new(ErrorKind::Other, "the release cannot be written").with_source(e)
             })?;
-            self.store
-                .put(lease, &release_blob(&stable.revision), &json)
-                .await?;
+            self.store.put(lease, &release_blob(&stable.revision), &json).await?;
         }
         let ledger = Ledger::read(&self.store, &lease.service).await?;
         let entry = Entry::Ended {
@@ -242,9 +206,7 @@ impl Deployer {
             roles,
             tasks: machine.tasks(),
         };
-        self.history_writer(lease, ledger.length)
-            .append(line(&entry)?)
-            .await
+        self.history_writer(lease, ledger.length).append(line(&entry)?).await
     }
 
     fn nothing_to_do(&self, plan: Plan) -> Rollout {
@@ -268,12 +230,7 @@ impl Deployer {
         let (_, receiver) = broadcast::channel(1);
         let (sender, _) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move { Ok(report) });
-        Rollout {
-            id: None,
-            task,
-            control: Control(sender),
-            updates: Updates(receiver),
-        }
+        Rollout { id: None, task, control: Control(sender), updates: Updates(receiver) }
     }
 
     /// Retires the held place of a service if its time is over; says which, if one was.
@@ -310,10 +267,7 @@ impl Deployer {
     async fn retire_held_under(&self, lease: &Lease, now: bool) -> Result<Option<Place>> {
         let service = &lease.service;
         let ledger = self.settled_ledger(service).await?;
-        let due = ledger
-            .roles
-            .hold_until
-            .is_none_or(|until| until <= self.providers.clock.now());
+        let due = ledger.roles.hold_until.is_none_or(|until| until <= self.providers.clock.now());
         let Some(held) = ledger.roles.held.clone().filter(|_| due || now) else {
             return Ok(None);
         };
@@ -331,22 +285,13 @@ impl Deployer {
         let release = self.release_of(service, &held.revision).await?;
         let plan = self.back_to_held(service, found, &held, release)?;
         let (updates, _) = broadcast::channel(1);
-        let performer = Performer::new(
-            Arc::clone(&self.providers),
-            RolloutId::new("settle"),
-            &plan,
-            updates,
-        );
+        let performer =
+            Performer::new(Arc::clone(&self.providers), RolloutId::new("settle"), &plan, updates);
         let until = self.providers.clock.now().plus(super::planning::MAKE_ROOM);
         performer.drain(held.place, until).await?;
         performer.retire(held.place).await?;
-        let entry = Entry::Settled {
-            at: self.providers.clock.now(),
-            place: held.place,
-        };
-        self.history_writer(lease, ledger.length)
-            .append(line(&entry)?)
-            .await?;
+        let entry = Entry::Settled { at: self.providers.clock.now(), place: held.place };
+        self.history_writer(lease, ledger.length).append(line(&entry)?).await?;
         Ok(Some(held.place))
     }
 
@@ -379,25 +324,16 @@ impl Deployer {
 
     fn history_writer(&self, lease: &Lease, length: u64) -> Writer {
         let journal = Journal::History(lease.service.clone());
-        Writer {
-            store: Arc::clone(&self.store),
-            lease: lease.clone(),
-            journal,
-            length,
-        }
+        Writer { store: Arc::clone(&self.store), lease: lease.clone(), journal, length }
     }
 
     fn owner(&self) -> Owner {
         let host = std::env::var("HOSTNAME").ok().or_else(|| {
-            std::fs::read_to_string("/etc/hostname")
-                .ok()
-                .map(|host| host.trim().to_owned())
+            std::fs::read_to_string("/etc/hostname").ok().map(|host| host.trim().to_owned())
         });
         Owner {
             name: self.name.clone(),
-            host: host
-                .filter(|host| !host.is_empty())
-                .unwrap_or_else(|| "unknown host".to_owned()),
+            host: host.filter(|host| !host.is_empty()).unwrap_or_else(|| "unknown host".to_owned()),
             pid: std::process::id(),
             since: self.providers.clock.now(),
         }
@@ -406,9 +342,7 @@ impl Deployer {
 
 /// Runs to the end, a panic being an error.
 async fn whole<T>(work: impl Future<Output = Result<T>> + UnwindSafe) -> Result<T> {
-    work.catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(panicked()))
+    work.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
 }
 
 fn panicked() -> Error {

@@ -68,11 +68,7 @@ impl Performer {
                 Ok(look) => {
                     let healthy = look.healthy.min(look.ready);
                     if shown.replace(healthy) != Some(healthy) {
-                        self.show(UpdateKind::Tasks {
-                            place,
-                            healthy,
-                            wanted: count,
-                        });
+                        self.show(UpdateKind::Tasks { place, healthy, wanted: count });
                     }
                     if healthy >= count {
                         return Ok(Answer::Done(None));
@@ -103,10 +99,7 @@ impl Performer {
                 )
                 .with_hint("look at its tasks' logs, or give it more time with healthy_within"));
             }
-            self.providers
-                .orchestrator
-                .changed(&self.service, at_most.min(left))
-                .await;
+            self.providers.orchestrator.changed(&self.service, at_most.min(left)).await;
         }
     }
 
@@ -119,15 +112,8 @@ impl Performer {
             match self.look(place).await {
                 Ok(look) => {
                     let healthy = look.healthy.min(look.ready);
-                    if shown
-                        .replace(healthy)
-                        .is_some_and(|before| before != healthy)
-                    {
-                        self.show(UpdateKind::Tasks {
-                            place,
-                            healthy,
-                            wanted: count,
-                        });
+                    if shown.replace(healthy).is_some_and(|before| before != healthy) {
+                        self.show(UpdateKind::Tasks { place, healthy, wanted: count });
                     }
                     if let Some(dead) = look.dead {
                         return Error::new(ErrorKind::Unhealthy, format!("place {place}: {dead}"));
@@ -136,10 +122,8 @@ impl Performer {
                     if healthy >= count {
                         lacking = None;
                     } else if now.since(*lacking.get_or_insert(now)) >= LACKING {
-                        let trouble = look
-                            .trouble
-                            .map(|trouble| format!("; {trouble}"))
-                            .unwrap_or_default();
+                        let trouble =
+                            look.trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
                         return Error::new(
                             ErrorKind::Unhealthy,
                             format!(
@@ -154,10 +138,7 @@ impl Performer {
                     tracing::debug!(error = error.report(), "the candidate cannot be seen")
                 }
             }
-            self.providers
-                .orchestrator
-                .changed(&self.service, QUIET)
-                .await;
+            self.providers.orchestrator.changed(&self.service, QUIET).await;
         }
     }
 
@@ -179,29 +160,18 @@ impl Performer {
         });
         let (ready, trouble) = (state.ready(), state.trouble());
         let Some(balancer) = &self.providers.balancer else {
-            return Ok(Look {
-                ready,
-                healthy: ready,
-                dead,
-                trouble,
-            });
+            return Ok(Look { ready, healthy: ready, dead, trouble });
         };
         let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
         let known: Vec<Endpoint> = seen
             .targets_of(place)
-            .map(|target| Endpoint {
-                task: target.task.clone(),
-                address: target.address.clone(),
-            })
+            .map(|target| Endpoint { task: target.task.clone(), address: target.address.clone() })
             .collect();
         let wanted: Vec<Endpoint> = state
             .tasks
             .iter()
             .filter_map(|task| {
-                let endpoint = Endpoint {
-                    task: task.id.clone(),
-                    address: task.address.clone()?,
-                };
+                let endpoint = Endpoint { task: task.id.clone(), address: task.address.clone()? };
                 // One that was ready once stays: the balancer's own checks keep requests from it while it is not, and
                 // give it back when it is.
                 (task.state == TaskState::Ready || known.contains(&endpoint)).then_some(endpoint)
@@ -210,20 +180,13 @@ impl Performer {
         let same =
             wanted.len() == known.len() && wanted.iter().all(|endpoint| known.contains(endpoint));
         if !same {
-            quick(
-                "set the targets",
-                balancer.set_targets(&self.service, place, &wanted),
-            )
-            .await?;
+            quick("set the targets", balancer.set_targets(&self.service, place, &wanted)).await?;
             seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
         }
         // A target is only as good as the task behind it.
         let healthy = seen.targets_of(place).filter(|target| {
             target.health == TargetHealth::Healthy
-                && state
-                    .tasks
-                    .iter()
-                    .any(|t| t.id == target.task && t.state == TaskState::Ready)
+                && state.tasks.iter().any(|t| t.id == target.task && t.state == TaskState::Ready)
         });
         Ok(Look {
             ready,

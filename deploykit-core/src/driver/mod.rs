@@ -46,17 +46,14 @@ impl Writer {
         let lines = [line];
         let mut tries = 0;
         loop {
-            let error = match self
-                .store
-                .append(&self.lease, &self.journal, self.length, &lines)
-                .await
-            {
-                Ok(length) => {
-                    self.length = length;
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
+            let error =
+                match self.store.append(&self.lease, &self.journal, self.length, &lines).await {
+                    Ok(length) => {
+                        self.length = length;
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                };
             if let Ok(there) = self.store.read(&self.journal, self.length).await
                 && there == lines
             {
@@ -100,20 +97,10 @@ impl Driver {
         performer: Performer,
         writer: Writer,
         updates: broadcast::Sender<Update>,
-        commands: (
-            mpsc::UnboundedSender<Command>,
-            mpsc::UnboundedReceiver<Command>,
-        ),
+        commands: (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let (keep, commands) = commands;
-        Self {
-            machine,
-            performer,
-            writer,
-            updates,
-            commands,
-            _keep: keep,
-        }
+        Self { machine, performer, writer, updates, commands, _keep: keep }
     }
 
     /// Drives the rollout from `first` on until it has an outcome.
@@ -184,11 +171,10 @@ impl Driver {
             Ok(Answer::Registered(revision)) => Event::Registered { effect, revision },
             Ok(Answer::Surveyed(survey)) => Event::Surveyed { effect, survey },
             Ok(Answer::Done(note)) => Event::Done { effect, note },
-            Ok(Answer::Measured(gate, measurement)) => Event::Measured {
-                effect,
-                gate,
-                measurement,
-            },
+            Ok(Answer::Measured(gate, measurement)) => {
+                let passes_before = self.machine.passes(effect);
+                Event::Measured { effect, gate, measurement, passes_before }
+            }
             Err(error) => Event::failed(effect, &error),
         };
         self.record(event).await
@@ -196,21 +182,14 @@ impl Driver {
 
     /// Appends, then applies, then tells.
     async fn record(&mut self, event: Event) -> Result<()> {
-        let record = Record {
-            at: self.performer.now(),
-            event,
-        };
+        let record = Record { at: self.performer.now(), event };
         if self.machine.keeps(&record.event) {
             let line = serde_json::to_string(&record).map_err(|e| {
                 Error::new(ErrorKind::Other, "an event cannot be written").with_source(e)
             })?;
             self.writer.append(line).await?;
         }
-        let before = (
-            self.machine.step(),
-            self.machine.phase().clone(),
-            self.machine.is_paused(),
-        );
+        let before = (self.machine.step(), self.machine.phase().clone(), self.machine.is_paused());
         self.machine.apply(&record);
         self.tell(&record, before);
         Ok(())
@@ -219,36 +198,20 @@ impl Driver {
     fn tell(&self, record: &Record, before: (Option<usize>, Phase, bool)) {
         let (step, phase, paused) = before;
         let tell = |kind| self.performer.tell(&self.updates, kind);
-        if let Event::Measured {
-            gate, measurement, ..
-        } = &record.event
-        {
-            tell(UpdateKind::Measured {
-                gate: gate.clone(),
-                measurement: measurement.clone(),
-            });
+        if let Event::Measured { gate, measurement, .. } = &record.event {
+            tell(UpdateKind::Measured { gate: gate.clone(), measurement: measurement.clone() });
         }
-        if let Event::Done {
-            note: Some(note), ..
-        } = &record.event
-        {
+        if let Event::Done { note: Some(note), .. } = &record.event {
             tell(UpdateKind::Note { text: note.clone() });
         }
         if paused != self.machine.is_paused() {
-            tell(if paused {
-                UpdateKind::Unpaused
-            } else {
-                UpdateKind::Paused
-            });
+            tell(if paused { UpdateKind::Unpaused } else { UpdateKind::Paused });
         }
         if self.machine.step() != step
             && let Some(index) = self.machine.step()
             && let Some(step) = self.machine.plan().steps.get(index)
         {
-            let (of, text) = (
-                self.machine.plan().steps.len(),
-                self.machine.plan().describe(index),
-            );
+            let (of, text) = (self.machine.plan().steps.len(), self.machine.plan().describe(index));
             info!(rollout.id = %self.machine.rollout(), step.index = index + 1, step.name = step.name(), "step");
             tell(UpdateKind::Step {
                 number: index + 1,
@@ -260,16 +223,11 @@ impl Driver {
         match self.machine.phase() {
             Phase::Undo(why) if !matches!(phase, Phase::Undo(_)) => {
                 info!(rollout.id = %self.machine.rollout(), why = why.text, "undoing");
-                tell(UpdateKind::Undoing {
-                    why: why.text.clone(),
-                });
+                tell(UpdateKind::Undoing { why: why.text.clone() });
             }
             Phase::Ended(outcome, why) if !matches!(phase, Phase::Ended(..)) => {
                 info!(rollout.id = %self.machine.rollout(), outcome = outcome.name(), "ended");
-                tell(UpdateKind::Ended {
-                    outcome: outcome.clone(),
-                    why: why.clone(),
-                });
+                tell(UpdateKind::Ended { outcome: outcome.clone(), why: why.clone() });
             }
             _ => {}
         }

@@ -68,11 +68,7 @@ impl Performer {
         plan: &Plan,
         updates: broadcast::Sender<Update>,
     ) -> Self {
-        let before = plan
-            .before
-            .as_ref()
-            .map(|before| before.spec.stop_grace)
-            .unwrap_or_default();
+        let before = plan.before.as_ref().map(|before| before.spec.stop_grace).unwrap_or_default();
         Self {
             providers,
             service: plan.service.clone(),
@@ -91,12 +87,7 @@ impl Performer {
     pub(super) fn tell(&self, to: &broadcast::Sender<Update>, kind: UpdateKind) {
         let (service, rollout) = (self.service.clone(), self.rollout.clone());
         // Nobody may be listening.
-        let _ = to.send(Update {
-            at: self.now(),
-            service,
-            rollout,
-            kind,
-        });
+        let _ = to.send(Update { at: self.now(), service, rollout, kind });
     }
 
     pub(super) fn show(&self, kind: UpdateKind) {
@@ -108,25 +99,14 @@ impl Performer {
         let result = match call {
             Call::Register { release } => self.register(&release).await,
             Call::Survey => self.survey().await,
-            Call::Launch {
-                place,
-                revision,
-                count,
-            } => self.launch(place, revision, count).await,
-            Call::AwaitHealthy {
-                place,
-                count,
-                until,
-                patient,
-            } => self.await_healthy(place, count, until, patient).await,
+            Call::Launch { place, revision, count } => self.launch(place, revision, count).await,
+            Call::AwaitHealthy { place, count, until, patient } => {
+                self.await_healthy(place, count, until, patient).await
+            }
             Call::Guard { place, count } => Err(self.guard(place, count).await),
             Call::Route(change) => self.route(change).await,
             Call::Test { place } => self.test_route(place).await,
-            Call::Measure {
-                gate,
-                not_before,
-                timeout,
-            } => {
+            Call::Measure { gate, not_before, timeout } => {
                 self.sleep_until(not_before).await;
                 let measurement = self.measure(&gate, timeout, revision).await;
                 return Ok(Answer::Measured(gate, measurement));
@@ -144,22 +124,14 @@ impl Performer {
 
     async fn register(&self, release: &Release) -> Result<Answer> {
         let orchestrator = &self.providers.orchestrator;
-        let call = || {
-            bounded(
-                "register",
-                REGISTER,
-                orchestrator.register(&self.service, release),
-            )
-        };
+        let call = || bounded("register", REGISTER, orchestrator.register(&self.service, release));
         Ok(Answer::Registered(self.insist(INSIST, call).await?))
     }
 
     async fn survey(&self) -> Result<Answer> {
         let orchestrator = &self.providers.orchestrator;
         let state = self
-            .insist(INSIST, || {
-                bounded("observe", CALL, orchestrator.observe(&self.service))
-            })
+            .insist(INSIST, || bounded("observe", CALL, orchestrator.observe(&self.service)))
             .await?;
         let seen = state.places.iter().map(|place| Seen {
             place: place.place,
@@ -167,31 +139,15 @@ impl Performer {
             desired: place.desired,
             ready: place.ready(),
         });
-        Ok(Answer::Surveyed(Survey {
-            places: seen.collect(),
-        }))
+        Ok(Answer::Surveyed(Survey { places: seen.collect() }))
     }
 
     async fn launch(&self, place: Place, revision: RevisionId, count: u32) -> Result<Answer> {
         let (service, rollout) = (self.service.clone(), self.rollout.clone());
-        let launch = Launch {
-            service,
-            place,
-            revision,
-            count,
-            rollout,
-        };
+        let launch = Launch { service, place, revision, count, rollout };
         // Many tasks take their time; launching again goes on where it was.
-        let call = || {
-            bounded(
-                "launch",
-                CALL * 3,
-                self.providers.orchestrator.launch(&launch),
-            )
-        };
-        self.insist(INSIST, call)
-            .await
-            .map_err(|e| e.within(format_args!("place {place}")))?;
+        let call = || bounded("launch", CALL * 3, self.providers.orchestrator.launch(&launch));
+        self.insist(INSIST, call).await.map_err(|e| e.within(format_args!("place {place}")))?;
         Ok(Answer::Done(None))
     }
 
@@ -229,19 +185,14 @@ impl Performer {
 
     async fn gate_context(&self, revision: Option<RevisionId>) -> Result<GateContext> {
         let revision = revision.unwrap_or_else(|| RevisionId::new(""));
-        let mut context = GateContext::new(
-            self.service.clone(),
-            self.rollout.clone(),
-            self.candidate,
-            revision,
-        );
+        let mut context =
+            GateContext::new(self.service.clone(), self.rollout.clone(), self.candidate, revision);
         context.stable = self.stable;
         match &self.providers.balancer {
             Some(balancer) => {
                 let state = balancer.observe(&self.service).await?;
-                let healthy = state
-                    .targets_of(self.candidate)
-                    .filter(|t| t.health == TargetHealth::Healthy);
+                let healthy =
+                    state.targets_of(self.candidate).filter(|t| t.health == TargetHealth::Healthy);
                 context.targets = healthy.map(|target| target.address.clone()).collect();
                 (context.entry, context.test_entry) = (state.entry, state.test_entry);
             }
@@ -307,10 +258,7 @@ pub(super) async fn bounded<T>(
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Timeout,
-            format!("{what}: no answer within {}", human(limit)),
-        ))
+        Err(Error::new(ErrorKind::Timeout, format!("{what}: no answer within {}", human(limit))))
     })
 }
 

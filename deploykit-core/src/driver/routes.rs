@@ -70,29 +70,19 @@ impl Performer {
             }
         };
         let note = self
-            .settle("set the routing", judge, || {
-                balancer.set_routing(&self.service, &change.to)
-            })
+            .settle("set the routing", judge, || balancer.set_routing(&self.service, &change.to))
             .await?;
-        self.show(UpdateKind::Routing {
-            routing: change.to.clone(),
-        });
+        self.show(UpdateKind::Routing { routing: change.to.clone() });
         Ok(Answer::Done(note))
     }
 
     pub(super) async fn test_route(&self, place: Option<Place>) -> Result<Answer> {
         let balancer = self.balancer()?;
         let judge = |state: &BalancerState| {
-            Ok(if state.test_route == place {
-                Next::Good
-            } else {
-                Next::Change
-            })
+            Ok(if state.test_route == place { Next::Good } else { Next::Change })
         };
-        self.settle("set the test route", judge, || {
-            balancer.set_test_route(&self.service, place)
-        })
-        .await?;
+        self.settle("set the test route", judge, || balancer.set_test_route(&self.service, place))
+            .await?;
         Ok(Answer::Done(None))
     }
 
@@ -152,14 +142,10 @@ impl Performer {
         let mut note = None;
         loop {
             let state = self
-                .insist(INSIST, || {
-                    quick("read the balancer", balancer.observe(&self.service))
-                })
+                .insist(INSIST, || quick("read the balancer", balancer.observe(&self.service)))
                 .await?;
-            let tasks: Vec<TaskId> = state
-                .targets_of(place)
-                .map(|target| target.task.clone())
-                .collect();
+            let tasks: Vec<TaskId> =
+                state.targets_of(place).map(|target| target.task.clone()).collect();
             if tasks.is_empty() {
                 return Ok(Answer::Done(None));
             }
@@ -192,10 +178,7 @@ impl Performer {
             pause = (pause * 2).min(LONGEST_READ / 10);
         }
         self.insist(INSIST, || {
-            quick(
-                "remove the targets",
-                balancer.set_targets(&self.service, place, &[]),
-            )
+            quick("remove the targets", balancer.set_targets(&self.service, place, &[]))
         })
         .await?;
         Ok(Answer::Done(note))

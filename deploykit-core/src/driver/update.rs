@@ -95,17 +95,8 @@ pub enum UpdateKind {
 impl fmt::Display for UpdateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step {
-                number,
-                of,
-                name,
-                text,
-            } => write!(f, "step {number}/{of} {name}: {text}"),
-            Self::Tasks {
-                place,
-                healthy,
-                wanted,
-            } => {
+            Self::Step { number, of, name, text } => write!(f, "step {number}/{of} {name}: {text}"),
+            Self::Tasks { place, healthy, wanted } => {
                 write!(f, "place {place}: {healthy} of {wanted} healthy")
             }
             Self::Routing { routing } => write!(f, "routing: {routing}"),
@@ -116,21 +107,14 @@ impl fmt::Display for UpdateKind {
                 write!(f, "place {place}: {requests} requests in flight")
             }
             Self::Measured { gate, measurement } => {
-                write!(
-                    f,
-                    "gate {gate}: {} ({})",
-                    measurement.verdict, measurement.evidence
-                )
+                write!(f, "gate {gate}: {} ({})", measurement.verdict, measurement.evidence)
             }
             Self::Paused => f.write_str("paused"),
             Self::Unpaused => f.write_str("goes on"),
             Self::Note { text } => write!(f, "note: {text}"),
             Self::Undoing { why } => write!(f, "undoing: {why}"),
             Self::Ended { outcome, why: None } => write!(f, "{outcome}"),
-            Self::Ended {
-                outcome,
-                why: Some(why),
-            } => write!(f, "{outcome}: {why}"),
+            Self::Ended { outcome, why: Some(why) } => write!(f, "{outcome}: {why}"),
         }
     }
 }

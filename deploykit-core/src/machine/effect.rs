@@ -34,29 +34,16 @@ pub(crate) enum Call {
     /// Look at the service; answered by `Surveyed`.
     Survey,
     /// Mutation: bring a place up to so many tasks.
-    Launch {
-        place: Place,
-        revision: RevisionId,
-        count: u32,
-    },
+    Launch { place: Place, revision: RevisionId, count: u32 },
     /// Wait until so many tasks of a place are ready and take requests. A patient wait does not end early because a
     /// task failed: it is for the side that there is no alternative to.
-    AwaitHealthy {
-        place: Place,
-        count: u32,
-        until: Timestamp,
-        patient: bool,
-    },
+    AwaitHealthy { place: Place, count: u32, until: Timestamp, patient: bool },
     /// Mutation: set the routing, and read it back until it is stable.
     Route(Change),
     /// Mutation: open or close the test route, and read it back.
     Test { place: Option<Place> },
     /// Measure a gate once, not before a time.
-    Measure {
-        gate: GateName,
-        not_before: Timestamp,
-        timeout: Duration,
-    },
+    Measure { gate: GateName, not_before: Timestamp, timeout: Duration },
     /// Wait until a time.
     Wait { until: Timestamp },
     /// Answer only when a place has fewer healthy tasks than this.

@@ -73,6 +73,8 @@ pub enum Event {
         gate: GateName,
         /// What it said.
         measurement: Measurement,
+        /// The passes in a row before it, which are not in the journal themselves.
+        passes_before: u32,
     },
     /// Somebody paused the rollout.
     Paused {
@@ -98,11 +100,7 @@ pub enum Event {
 
 impl Event {
     pub(crate) fn failed(effect: EffectId, error: &Error) -> Self {
-        Self::Failed {
-            effect,
-            kind: error.kind(),
-            error: error.report(),
-        }
+        Self::Failed { effect, kind: error.kind(), error: error.report() }
     }
 }
 

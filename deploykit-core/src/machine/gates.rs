@@ -41,11 +41,8 @@ impl Gates {
         for (part, state) in (0u32..).step_by(2).zip(&self.0) {
             let GateUse { gate, judge } = &state.gate;
             let timeout = judge.timeout;
-            let measure = Call::Measure {
-                gate: gate.clone(),
-                not_before: state.not_before,
-                timeout,
-            };
+            let measure =
+                Call::Measure { gate: gate.clone(), not_before: state.not_before, timeout };
             calls.push((part, state.taken, measure));
             if !state.passed() {
                 let until = state.entered.plus(judge.deadline);
@@ -60,10 +57,15 @@ impl Gates {
     }
 
     /// Takes the measurement named `n` of the gate at `part`; any other one is old news.
-    pub(super) fn take(&mut self, part: u32, n: u32, measurement: &Measurement, now: Timestamp) {
-        let Some(state) = usize::try_from(part / 2)
-            .ok()
-            .and_then(|index| self.0.get_mut(index))
+    pub(super) fn take(
+        &mut self,
+        part: u32,
+        n: u32,
+        measurement: &Measurement,
+        passes: u32,
+        now: Timestamp,
+    ) {
+        let Some(state) = usize::try_from(part / 2).ok().and_then(|index| self.0.get_mut(index))
         else {
             return;
         };
@@ -77,8 +79,14 @@ impl Gates {
         if state.judged.last.is_none() {
             state.not_before = now.plus(state.gate.judge.interval);
         }
+        state.judged.catch_up(passes);
         state.judged.take(measurement);
         state.hurried_pass = state.hurried && measurement.verdict == Verdict::Pass;
+    }
+
+    /// The passes in a row of the gate at `part`.
+    pub(super) fn passes(&self, part: u32) -> u32 {
+        self.state(part).map_or(0, |state| state.judged.in_a_row)
     }
 
     /// Whether a measurement has to be kept: all but passes that decide nothing.
@@ -103,10 +111,7 @@ impl Gates {
     }
 
     pub(super) fn failure(&self) -> Option<String> {
-        self.0
-            .iter()
-            .find(|state| state.verdict() == Verdict::Fail)
-            .map(State::text)
+        self.0.iter().find(|state| state.verdict() == Verdict::Fail).map(State::text)
     }
 
     pub(super) fn passed(&self) -> bool {
@@ -115,14 +120,8 @@ impl Gates {
 
     /// The deadline of the gate at `part` is over: why that is a failure, if it is one.
     pub(super) fn expired(&self, part: u32) -> Option<String> {
-        let state = self
-            .state(part)
-            .filter(|state| part % 2 == 1 && !state.passed())?;
-        Some(format!(
-            "{}; no verdict within {}",
-            state.text(),
-            human(state.gate.judge.deadline)
-        ))
+        let state = self.state(part).filter(|state| part % 2 == 1 && !state.passed())?;
+        Some(format!("{}; no verdict within {}", state.text(), human(state.gate.judge.deadline)))
     }
 }
 
@@ -140,10 +139,6 @@ impl State {
     }
 
     fn text(&self) -> String {
-        format!(
-            "gate {}: {}",
-            self.gate.gate,
-            self.judged.summary(&self.gate.judge)
-        )
+        format!("gate {}: {}", self.gate.gate, self.judged.summary(&self.gate.judge))
     }
 }

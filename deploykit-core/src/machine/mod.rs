@@ -102,14 +102,8 @@ pub(crate) struct Facts {
 impl Facts {
     /// The place that is held now.
     fn held_place(&self, plan: &Plan) -> Option<Place> {
-        let held = if self.promoted {
-            &plan.world.stable
-        } else {
-            &plan.world.held
-        };
-        held.as_ref()
-            .map(|held| held.place)
-            .filter(|place| !self.retired.contains(place))
+        let held = if self.promoted { &plan.world.stable } else { &plan.world.held };
+        held.as_ref().map(|held| held.place).filter(|place| !self.retired.contains(place))
     }
 }
 
@@ -185,17 +179,20 @@ impl Machine {
     /// costs a few more measurements, and there are many.
     pub(crate) fn keeps(&self, event: &Event) -> bool {
         match event {
-            Event::Measured {
-                effect,
-                measurement,
-                ..
-            } => {
+            Event::Measured { effect, measurement, .. } => {
                 effect.0 == self.number
-                    && self
-                        .gates
-                        .matters(effect.1.wrapping_sub(FIRST_GATE), measurement)
+                    && self.gates.matters(effect.1.wrapping_sub(FIRST_GATE), measurement)
             }
             _ => true,
+        }
+    }
+
+    /// The passes in a row of the gate that an effect measures.
+    pub(crate) fn passes(&self, effect: EffectId) -> u32 {
+        if effect.0 == self.number {
+            self.gates.passes(effect.1.wrapping_sub(FIRST_GATE))
+        } else {
+            0
         }
     }
 
@@ -230,18 +227,10 @@ impl Machine {
                     self.failed(error.clone());
                 }
             }
-            Event::Measured {
-                effect,
-                measurement,
-                ..
-            } => {
+            Event::Measured { effect, measurement, passes_before, .. } => {
                 if effect.0 == self.number {
-                    self.gates.take(
-                        effect.1.wrapping_sub(FIRST_GATE),
-                        effect.2,
-                        measurement,
-                        self.now,
-                    );
+                    let part = effect.1.wrapping_sub(FIRST_GATE);
+                    self.gates.take(part, effect.2, measurement, *passes_before, self.now);
                     self.look_at_gates();
                 }
             }
@@ -265,10 +254,7 @@ impl Machine {
             }
             Event::AbortRequested { by } => {
                 let text = format!("aborted by {by}");
-                self.turn_back(Why {
-                    text,
-                    aborted_by: Some(by.clone()),
-                });
+                self.turn_back(Why { text, aborted_by: Some(by.clone()) });
             }
         }
     }
@@ -282,10 +268,7 @@ impl Machine {
         match &self.phase {
             Phase::Ended(Outcome::NeedsOperator, why) => {
                 let text = why.clone().unwrap_or_default();
-                let why = Why {
-                    text,
-                    aborted_by: None,
-                };
+                let why = Why { text, aborted_by: None };
                 self.facts.problems.clear();
                 if self.facts.promoted {
                     return;
@@ -296,10 +279,7 @@ impl Machine {
                 let text = "its deployer ended before the rollout did".to_owned();
                 // What the dead deployer had under way is repeated by nobody, so there is nothing to await.
                 self.pending = None;
-                self.undo(Why {
-                    text,
-                    aborted_by: None,
-                });
+                self.undo(Why { text, aborted_by: None });
             }
             _ => {}
         }
@@ -314,10 +294,7 @@ impl Machine {
         }
         if effect.1 == PAUSE && self.paused.is_some() {
             let text = "nobody ended the pause in time".to_owned();
-            return self.turn_back(Why {
-                text,
-                aborted_by: None,
-            });
+            return self.turn_back(Why { text, aborted_by: None });
         }
         match &self.op {
             Some(Op::Soak { .. }) if effect.1 == MAIN => {
@@ -353,9 +330,7 @@ impl Machine {
 
     fn surveyed(&mut self, survey: &Survey) {
         let stable = self.plan.world.stable.clone();
-        let seen = stable
-            .as_ref()
-            .and_then(|stable| survey.place(stable.place));
+        let seen = stable.as_ref().and_then(|stable| survey.place(stable.place));
         if let (Some(stable), Some(seen)) = (&stable, seen)
             && seen.revision != stable.revision
         {
@@ -372,10 +347,7 @@ impl Machine {
         }
         let candidate = self.plan.candidate;
         let (place, count, within, side) = match &self.op {
-            Some(Op::Ensure {
-                side: Side::Stable,
-                within,
-            }) => {
+            Some(Op::Ensure { side: Side::Stable, within }) => {
                 let Some(stable) = &stable else {
                     return self.next();
                 };
@@ -383,10 +355,9 @@ impl Machine {
                 let wanted = wanted.max(seen.map_or(0, |seen| seen.desired));
                 (stable.place, wanted, *within, Side::Stable)
             }
-            Some(Op::Ensure {
-                side: Side::Candidate,
-                within,
-            }) => (candidate, self.count(seen), *within, Side::Candidate),
+            Some(Op::Ensure { side: Side::Candidate, within }) => {
+                (candidate, self.count(seen), *within, Side::Candidate)
+            }
             _ => (candidate, self.count(seen), Duration::ZERO, Side::Candidate),
         };
         let has = survey.place(place).map_or(0, |seen| seen.desired);
@@ -399,12 +370,7 @@ impl Machine {
                 (Some(first), Side::Stable) if self.facts.stable_was_unhealthy => first.ready,
                 _ => count,
             };
-            self.queue.push_front(Op::AwaitHealthy {
-                side,
-                place,
-                count: least,
-                within,
-            });
+            self.queue.push_front(Op::AwaitHealthy { side, place, count: least, within });
         }
         if has < count {
             self.queue.push_front(Op::Launch { place, count });
@@ -414,15 +380,11 @@ impl Machine {
 
     /// How many tasks the candidate needs, by what stable is to have now.
     fn count(&self, stable: Option<&Seen>) -> u32 {
-        let own = self.plan.replicas.or_else(|| {
-            stable
-                .map(|seen| seen.desired)
-                .filter(|desired| *desired > 0)
-        });
-        Plan::tasks(
-            self.plan.greatest_share(),
-            own.unwrap_or(self.plan.world.desired),
-        )
+        let own = self
+            .plan
+            .replicas
+            .or_else(|| stable.map(|seen| seen.desired).filter(|desired| *desired > 0));
+        Plan::tasks(self.plan.greatest_share(), own.unwrap_or(self.plan.world.desired))
     }
 
     fn look_at_gates(&mut self) {
@@ -530,10 +492,7 @@ impl Machine {
             Phase::Forward(_) => {
                 let pending = self.pending.take();
                 self.op = None;
-                self.undo(pending.unwrap_or(Why {
-                    text,
-                    aborted_by: None,
-                }));
+                self.undo(pending.unwrap_or(Why { text, aborted_by: None }));
             }
             Phase::Ended(..) => {}
         }
@@ -597,59 +556,33 @@ impl Machine {
         let id = |part, n| EffectId(self.number, part, n);
         let mut effects = Vec::new();
         if let Some(call) = self.main_call() {
-            effects.push(Effect {
-                id: id(MAIN, self.pauses),
-                call,
-            });
+            effects.push(Effect { id: id(MAIN, self.pauses), call });
         }
         if let Some(since) = self.paused {
             let until = since.plus(LONGEST_PAUSE);
-            effects.push(Effect {
-                id: id(PAUSE, self.pauses),
-                call: Call::Wait { until },
-            });
+            effects.push(Effect { id: id(PAUSE, self.pauses), call: Call::Wait { until } });
         }
         if let Some(Op::Measure { .. } | Op::Soak { .. }) = self.op
             && self.pending.is_none()
         {
             for (part, n, call) in self.gates.calls() {
-                effects.push(Effect {
-                    id: id(FIRST_GATE + part, n),
-                    call,
-                });
+                effects.push(Effect { id: id(FIRST_GATE + part, n), call });
             }
-            let guard = Call::Guard {
-                place: self.plan.candidate,
-                count: self.facts.needed,
-            };
-            effects.push(Effect {
-                id: id(GUARD, 0),
-                call: guard,
-            });
+            let guard = Call::Guard { place: self.plan.candidate, count: self.facts.needed };
+            effects.push(Effect { id: id(GUARD, 0), call: guard });
         }
         effects
     }
 
     fn main_call(&self) -> Option<Call> {
         let call = match self.op.as_ref()? {
-            Op::Register => Call::Register {
-                release: Box::new(self.plan.release.clone()),
-            },
+            Op::Register => Call::Register { release: Box::new(self.plan.release.clone()) },
             Op::Grow | Op::Ensure { .. } => Call::Survey,
             Op::Launch { place, count } => {
                 let revision = self.revision_of(*place)?;
-                Call::Launch {
-                    place: *place,
-                    revision,
-                    count: *count,
-                }
+                Call::Launch { place: *place, revision, count: *count }
             }
-            Op::AwaitHealthy {
-                side,
-                place,
-                count,
-                within,
-            } => Call::AwaitHealthy {
+            Op::AwaitHealthy { side, place, count, within } => Call::AwaitHealthy {
                 place: *place,
                 count: *count,
                 until: self.entered.plus(*within),
@@ -667,14 +600,13 @@ impl Machine {
             Op::Test { place } => Call::Test { place: *place },
             Op::Measure { .. } => return None,
             Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
-            Op::Soak { time, .. } => Call::Wait {
-                until: self.entered.plus(time.saturating_add(self.pause_time)),
-            },
+            Op::Soak { time, .. } => {
+                Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
+            }
             Op::Promote | Op::Hold { .. } => Call::Decide,
-            Op::Drain { place, within } => Call::Drain {
-                place: *place,
-                until: self.entered.plus(*within),
-            },
+            Op::Drain { place, within } => {
+                Call::Drain { place: *place, until: self.entered.plus(*within) }
+            }
             Op::Retire { place } => Call::Retire { place: *place },
         };
         Some(call)
@@ -684,12 +616,7 @@ impl Machine {
         if place == self.plan.candidate {
             return self.facts.revision.clone();
         }
-        self.plan
-            .world
-            .stable
-            .as_ref()
-            .filter(|s| s.place == place)
-            .map(|s| s.revision.clone())
+        self.plan.world.stable.as_ref().filter(|s| s.place == place).map(|s| s.revision.clone())
     }
 
     // --- what came of it -------------------------------------------------------------------------------------------
@@ -698,9 +625,7 @@ impl Machine {
     pub(crate) fn roles(&self) -> Roles {
         let world = &self.plan.world;
         let left = |standing: &Option<Standing>| {
-            standing
-                .clone()
-                .filter(|standing| !self.facts.retired.contains(&standing.place))
+            standing.clone().filter(|standing| !self.facts.retired.contains(&standing.place))
         };
         if !self.facts.promoted {
             return Roles {
@@ -709,16 +634,9 @@ impl Machine {
                 hold_until: None,
             };
         }
-        let revision = self
-            .facts
-            .revision
-            .clone()
-            .unwrap_or_else(|| RevisionId::new(""));
+        let revision = self.facts.revision.clone().unwrap_or_else(|| RevisionId::new(""));
         Roles {
-            stable: Some(Standing {
-                place: self.plan.candidate,
-                revision,
-            }),
+            stable: Some(Standing { place: self.plan.candidate, revision }),
             held: left(&world.stable),
             hold_until: self.facts.hold_until,
         }
@@ -745,11 +663,7 @@ impl Machine {
             rollout: Some(self.rollout.clone()),
             service: self.plan.service.clone(),
             strategy: self.plan.strategy.clone(),
-            before: self
-                .plan
-                .before
-                .as_ref()
-                .map(|release| release.image.clone()),
+            before: self.plan.before.as_ref().map(|release| release.image.clone()),
             release: self.plan.release.image.clone(),
             candidate: self.plan.candidate,
             outcome,

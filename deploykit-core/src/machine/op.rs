@@ -19,12 +19,7 @@ pub(super) enum Op {
     /// Look how many tasks the side needs, launch what is missing, await it healthy.
     Ensure { side: Side, within: Duration },
     /// Await tasks healthy.
-    AwaitHealthy {
-        side: Side,
-        place: Place,
-        count: u32,
-        within: Duration,
-    },
+    AwaitHealthy { side: Side, place: Place, count: u32, within: Duration },
     /// Set the routing.
     Route { to: Routing, undoing: bool },
     /// Set the test route.
@@ -61,55 +56,27 @@ const UNDO_DRAIN: Duration = Duration::from_secs(30);
 
 /// The operations of a step.
 pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
-    let again = Op::Ensure {
-        side: Side::Candidate,
-        within: within(plan).unwrap_or(AGAIN),
-    };
+    let again = Op::Ensure { side: Side::Candidate, within: within(plan).unwrap_or(AGAIN) };
     match step {
         Step::Launch { .. } => vec![Op::Register, Op::Grow],
-        Step::AwaitHealthy { within } => vec![Op::Ensure {
-            side: Side::Candidate,
-            within: *within,
-        }],
-        Step::OpenTest => vec![Op::Test {
-            place: Some(plan.candidate),
-        }],
+        Step::AwaitHealthy { within } => {
+            vec![Op::Ensure { side: Side::Candidate, within: *within }]
+        }
+        Step::OpenTest => vec![Op::Test { place: Some(plan.candidate) }],
         Step::CloseTest => vec![Op::Test { place: None }],
-        Step::Validate { gates } => vec![Op::Measure {
-            gates: gates.clone(),
-        }],
-        Step::Shift { weight } => vec![
-            again,
-            Op::Route {
-                to: towards(plan, *weight),
-                undoing: false,
-            },
-        ],
-        Step::Soak { time, gates } => vec![Op::Soak {
-            time: *time,
-            gates: gates.clone(),
-        }],
+        Step::Validate { gates } => vec![Op::Measure { gates: gates.clone() }],
+        Step::Shift { weight } => {
+            vec![again, Op::Route { to: towards(plan, *weight), undoing: false }]
+        }
+        Step::Soak { time, gates } => vec![Op::Soak { time: *time, gates: gates.clone() }],
         Step::Promote if plan.is_worker() => vec![again, Op::Promote],
         // The routing is set once more, which confirms that it still is what the shift made it.
         Step::Promote => {
-            vec![
-                again,
-                Op::Route {
-                    to: towards(plan, Weight::ALL),
-                    undoing: false,
-                },
-                Op::Promote,
-            ]
+            vec![again, Op::Route { to: towards(plan, Weight::ALL), undoing: false }, Op::Promote]
         }
         Step::Hold { time } => vec![Op::Hold { time: *time }],
         Step::Retire { drain, .. } => match facts.held_place(plan) {
-            Some(place) => vec![
-                Op::Drain {
-                    place,
-                    within: *drain,
-                },
-                Op::Retire { place },
-            ],
+            Some(place) => vec![Op::Drain { place, within: *drain }, Op::Retire { place }],
             None => Vec::new(),
         },
     }
@@ -121,24 +88,15 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     let mut ops = Vec::new();
     if facts.routing_touched {
         if plan.world.stable.is_some() {
-            ops.push(Op::Ensure {
-                side: Side::Stable,
-                within: COMING_BACK,
-            });
+            ops.push(Op::Ensure { side: Side::Stable, within: COMING_BACK });
         }
-        ops.push(Op::Route {
-            to: plan.world.routing.clone(),
-            undoing: true,
-        });
+        ops.push(Op::Route { to: plan.world.routing.clone(), undoing: true });
     }
     if facts.test_touched {
         ops.push(Op::Test { place: None });
     }
     if facts.launched {
-        ops.push(Op::Drain {
-            place: candidate,
-            within: drain(plan),
-        });
+        ops.push(Op::Drain { place: candidate, within: drain(plan) });
         ops.push(Op::Retire { place: candidate });
     }
     ops
@@ -161,10 +119,7 @@ fn within(plan: &Plan) -> Option<Duration> {
 
 fn drain(plan: &Plan) -> Duration {
     let drains = plan.steps.iter().filter_map(|step| match step {
-        Step::Retire {
-            role: Role::Held,
-            drain,
-        } => Some(*drain),
+        Step::Retire { role: Role::Held, drain } => Some(*drain),
         _ => None,
     });
     drains.last().unwrap_or(UNDO_DRAIN)

@@ -1,1 +1,670 @@
+//! The machine is tested by feeding it events: no runtime, no providers.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::image::{Digest, ImageRef, PinnedImage};
+use crate::judge::Judge;
+use crate::name::GateName;
+use crate::name::ServiceName;
+use crate::plan::{Draft, FORMAT, Fingerprint, GateUse};
+use crate::provider::Measurement;
+use crate::release::{Release, ServiceSpec};
+use crate::routing::Weight;
+use crate::store::Owner;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn release(name: &str) -> Release {
+    let image = PinnedImage::pushed(ImageRef::parse(name).unwrap(), Digest::of(name.as_bytes()));
+    Release::new(image, ServiceSpec::http(80, "/"))
+}
+
+fn standing(place: Place, revision: &str) -> Standing {
+    Standing { place, revision: revision.into() }
+}
+
+fn gate(name: &str) -> GateUse {
+    GateUse::new(name).with_judge(Judge::new().with_successes(2))
+}
+
+/// Everything that blue/green can do: test route, two shifts, a soak, a bake, the old place removed.
+fn full() -> Draft {
+    Draft::new()
+        .launch(Weight::ALL)
+        .await_healthy(60 * SECOND)
+        .open_test()
+        .validate([gate("smoke")])
+        .close_test()
+        .shift(Weight::percent(10).unwrap())
+        .soak(30 * SECOND, [gate("errors")])
+        .shift(Weight::ALL)
+        .soak(60 * SECOND, [gate("errors")])
+        .promote()
+        .retire(30 * SECOND)
+}
+
+fn plan(draft: Draft) -> Plan {
+    Plan {
+        format: FORMAT,
+        service: ServiceName::new("web").unwrap(),
+        strategy: "test".into(),
+        release: release("web:2"),
+        before: Some(release("web:1")),
+        candidate: Place::B,
+        from_held: false,
+        replicas: None,
+        world: Fingerprint {
+            stable: Some(standing(Place::A, "r1")),
+            held: None,
+            routing: Routing::all_to(Place::A),
+            desired: 2,
+        },
+        steps: draft.steps,
+        on_orphan: draft.on_orphan,
+    }
+}
+
+fn owner() -> Owner {
+    Owner { name: "t".into(), host: "h".into(), pid: 1, since: Timestamp::default() }
+}
+
+/// A machine with a world that answers everything well, unless a test says otherwise.
+struct Run {
+    machine: Machine,
+    now: Timestamp,
+    journal: Vec<Record>,
+    /// The calls answered so far, waits and measurements left out.
+    calls: Vec<String>,
+    stable: (u32, u32),
+    candidate: Option<(u32, u32)>,
+    measurements: VecDeque<Measurement>,
+}
+
+impl Run {
+    fn new(plan: Plan) -> Self {
+        let mut run = Self {
+            machine: Machine::new(plan, RolloutId::new("web-1")),
+            now: Timestamp::from_millis(1_000_000),
+            journal: Vec::new(),
+            calls: Vec::new(),
+            stable: (2, 2),
+            candidate: None,
+            measurements: VecDeque::new(),
+        };
+        run.event(Event::Begun { machine: FORMAT, by: owner() });
+        run
+    }
+
+    fn event(&mut self, event: Event) {
+        let record = Record { at: self.now, event };
+        if self.machine.keeps(&record.event) {
+            self.journal.push(record.clone());
+        }
+        self.machine.apply(&record);
+    }
+
+    /// The first wish that is not a guard, the end of a pause or a gate's deadline while a gate can be measured.
+    fn wish(&self) -> Option<Effect> {
+        let effects = self.machine.effects();
+        let measure = effects.iter().find(|e| matches!(e.call, Call::Measure { .. }));
+        let main = effects.iter().find(|e| e.id.1 == MAIN);
+        match (main, measure) {
+            // A soak's wait ends after the measurements that are due before it.
+            (Some(Effect { call: Call::Wait { until }, .. }), Some(measure)) => {
+                match measure.call {
+                    Call::Measure { not_before, .. } if not_before < *until => {
+                        Some(measure.clone())
+                    }
+                    _ => main.cloned(),
+                }
+            }
+            (Some(main), _) => Some(main.clone()),
+            (None, measure) => measure.cloned(),
+        }
+    }
+
+    /// Answers one wish well. False when there is none.
+    fn answer(&mut self) -> bool {
+        let Some(Effect { id: effect, call }) = self.wish() else {
+            return false;
+        };
+        let event = match &call {
+            Call::Register { .. } => Event::Registered { effect, revision: "r2".into() },
+            Call::Survey => {
+                let seen = |place, revision: &str, (desired, ready)| Seen {
+                    place,
+                    revision: revision.into(),
+                    desired,
+                    ready,
+                };
+                let mut places = Vec::new();
+                if self.stable.0 > 0 {
+                    places.push(seen(Place::A, "r1", self.stable));
+                }
+                places.extend(self.candidate.map(|counts| seen(Place::B, "r2", counts)));
+                Event::Surveyed { effect, survey: Survey { places } }
+            }
+            Call::Measure { gate, not_before, .. } => {
+                self.now = self.now.max(*not_before);
+                let measurement =
+                    self.measurements.pop_front().unwrap_or_else(|| Measurement::pass("ok"));
+                Event::Measured {
+                    effect,
+                    gate: gate.clone(),
+                    measurement,
+                    passes_before: self.machine.passes(effect),
+                }
+            }
+            Call::Wait { until } => {
+                self.now = self.now.max(*until);
+                Event::Done { effect, note: None }
+            }
+            Call::Launch { place, count, .. } => {
+                if *place == Place::A {
+                    self.stable = (*count, *count);
+                } else {
+                    self.candidate = Some((*count, *count));
+                }
+                Event::Done { effect, note: None }
+            }
+            _ => Event::Done { effect, note: None },
+        };
+        match &call {
+            Call::Wait { .. } | Call::Measure { .. } => {}
+            _ => self.calls.push(text(&call)),
+        }
+        self.event(event);
+        true
+    }
+
+    fn fail(&mut self, why: &str) {
+        let effect = self.wish().unwrap();
+        self.calls.push(format!("{} FAILS", text(&effect.call)));
+        self.event(Event::Failed {
+            effect: effect.id,
+            kind: ErrorKind::Unhealthy,
+            error: why.into(),
+        });
+    }
+
+    /// Answers well until this call is wanted.
+    fn until(&mut self, wanted: &str) -> &mut Self {
+        for _ in 0..1_000 {
+            let wish = self.wish().map(|effect| text(&effect.call));
+            if wish.as_deref() == Some(wanted) {
+                return self;
+            }
+            assert!(self.answer(), "{wanted} is never wanted; calls: {:?}", self.calls);
+        }
+        panic!("{wanted} is never wanted; calls: {:?}", self.calls);
+    }
+
+    fn to_end(&mut self) -> Outcome {
+        for _ in 0..1_000 {
+            if let Some(outcome) = self.machine.outcome() {
+                return outcome.clone();
+            }
+            assert!(self.answer(), "stuck after {:?}", self.calls);
+        }
+        panic!("no end after {:?}", self.calls);
+    }
+
+    fn since(&self, call: &str) -> Vec<&str> {
+        let at = self.calls.iter().rposition(|c| c == call).map_or(0, |at| at + 1);
+        self.calls[at..].iter().map(String::as_str).collect()
+    }
+}
+
+fn text(call: &Call) -> String {
+    match call {
+        Call::Launch { place, count, .. } => format!("launch {place} {count}"),
+        Call::AwaitHealthy { place, count, .. } => format!("healthy {place} {count}"),
+        Call::Route(change) => format!("route {}", change.to),
+        Call::Test { place: Some(place) } => format!("test {place}"),
+        Call::Test { place: None } => "test none".into(),
+        Call::Drain { place, .. } => format!("drain {place}"),
+        Call::Retire { place } => format!("retire {place}"),
+        other => other.name().into(),
+    }
+}
+
+#[test]
+fn a_good_version_goes_through_the_steps_in_order() {
+    let mut run = Run::new(plan(full()));
+    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(
+        run.calls,
+        [
+            "register",
+            "survey",
+            "launch B 2",
+            "survey",
+            "healthy B 2",
+            "test B",
+            "test none",
+            "survey",
+            "healthy B 2",
+            "route A 90 %, B 10 %",
+            "survey",
+            "healthy B 2",
+            "route B 100 %",
+            "survey",
+            "healthy B 2",
+            "route B 100 %",
+            "decide",
+            "drain A",
+            "retire A",
+        ]
+    );
+    let roles = run.machine.roles();
+    assert_eq!(roles.stable, Some(standing(Place::B, "r2")));
+    assert_eq!(roles.held, None);
+}
+
+#[test]
+fn a_candidate_that_never_gets_healthy_is_removed_and_the_routing_left_alone() {
+    let mut run = Run::new(plan(full()));
+    run.until("healthy B 2").fail("exit code 3");
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.since("healthy B 2 FAILS"), ["drain B", "retire B"]);
+    assert_eq!(run.machine.report().why.as_deref(), Some("exit code 3"));
+}
+
+#[test]
+fn undoing_takes_the_traffic_first_and_the_capacity_last() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    assert_eq!(run.to_end(), Outcome::Aborted { by: "ann".into() });
+    assert_eq!(
+        run.since("route B 100 %"),
+        ["survey", "healthy A 2", "route A 100 %", "test none", "drain B", "retire B"]
+    );
+}
+
+#[test]
+fn an_abort_awaits_the_change_in_flight() {
+    let mut run = Run::new(plan(full()));
+    run.until("launch B 2");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    assert_eq!(text(&run.wish().unwrap().call), "launch B 2");
+    run.answer();
+    assert_eq!(text(&run.wish().unwrap().call), "drain B");
+}
+
+#[test]
+fn an_abort_ends_a_wait_at_once() {
+    let mut run = Run::new(plan(full()));
+    run.until("healthy B 2");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    assert_eq!(text(&run.wish().unwrap().call), "drain B");
+}
+
+#[test]
+fn an_undo_is_not_undone() {
+    let mut run = Run::new(plan(full()));
+    run.until("healthy B 2").fail("bad");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.event(Event::FinishRequested { by: "ann".into() });
+    run.event(Event::Paused { by: "ann".into() });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+}
+
+#[test]
+fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.stable = (1, 1);
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.to_end();
+    assert_eq!(
+        run.since("route B 100 %")[..4],
+        ["survey", "launch A 2", "healthy A 2", "route A 100 %"]
+    );
+}
+
+#[test]
+fn a_stable_that_cannot_come_back_leaves_the_traffic_where_it_is_served() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("healthy A 2").fail("no room");
+    assert_eq!(run.to_end(), Outcome::NeedsOperator);
+    assert_eq!(run.since("healthy A 2 FAILS"), [""; 0]);
+    assert!(run.machine.report().problems[0].contains("no room"));
+}
+
+#[test]
+fn a_stable_that_was_not_whole_is_asked_for_what_it_had_and_the_outcome_says_so() {
+    let mut run = Run::new(plan(full()));
+    run.stable = (2, 1);
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("healthy A 1").to_end();
+    assert!(run.machine.report().stable_was_unhealthy);
+}
+
+#[test]
+fn recovering_what_needed_an_operator_undoes_again() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("healthy A 2").fail("no room");
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert!(run.calls.contains(&"retire B".to_owned()));
+}
+
+#[test]
+fn every_failure_before_the_promotion_ends_as_it_began_and_every_later_one_promoted() {
+    let good = Run::new(plan(full())).count();
+    let mut promoted = 0;
+    for failing in 0..good {
+        let mut run = Run::new(plan(full()));
+        for _ in 0..failing {
+            run.answer();
+        }
+        if matches!(
+            run.wish().unwrap().call,
+            Call::Measure { .. } | Call::Wait { .. } | Call::Decide
+        ) {
+            continue;
+        }
+        run.fail("broken");
+        match run.to_end() {
+            Outcome::RolledBack => {
+                let routes: Vec<_> = run.calls.iter().filter(|c| c.starts_with("route")).collect();
+                assert!(
+                    routes.is_empty() || routes.last().unwrap().as_str() == "route A 100 %",
+                    "{routes:?}"
+                );
+                assert_eq!(run.machine.roles().stable, Some(standing(Place::A, "r1")));
+                let launched = run.calls.iter().any(|c| c.starts_with("launch B"));
+                assert_eq!(launched, run.calls.contains(&"retire B".to_owned()), "{:?}", run.calls);
+            }
+            Outcome::Promoted => {
+                promoted += 1;
+                let roles = run.machine.roles();
+                assert_eq!(roles.stable, Some(standing(Place::B, "r2")));
+                // What could not be retired stays an obligation, due now.
+                assert!(roles.held.is_some() && roles.hold_until == Some(run.now));
+            }
+            other => panic!("{other:?} when call {failing} failed: {:?}", run.calls),
+        }
+    }
+    assert_eq!(promoted, 2, "draining and retiring the old place come after the promotion");
+}
+
+impl Run {
+    fn count(mut self) -> usize {
+        let mut count = 0;
+        while self.machine.outcome().is_none() && self.answer() {
+            count += 1;
+        }
+        count
+    }
+}
+
+#[test]
+fn a_replayed_journal_wants_what_the_dead_deployer_wanted() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    loop {
+        let mut replayed =
+            Machine::new(plan(full().on_orphan(OnOrphan::Continue)), RolloutId::new("web-1"));
+        for record in &run.journal {
+            replayed.apply(record);
+        }
+        let changes = |machine: &Machine| -> Vec<Effect> {
+            let effects = machine.effects().into_iter();
+            effects.filter(|effect| !matches!(effect.call, Call::Measure { .. })).collect()
+        };
+        assert_eq!(changes(&replayed), changes(&run.machine), "after {:?}", run.calls);
+        if !run.answer() {
+            break;
+        }
+    }
+    assert_eq!(run.machine.outcome(), Some(&Outcome::Promoted));
+}
+
+#[test]
+fn a_rollout_without_its_deployer_is_undone_by_the_next() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+}
+
+#[test]
+fn a_rollout_without_its_deployer_goes_on_where_its_plan_says_so() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.to_end(), Outcome::Promoted);
+}
+
+#[test]
+fn a_promoted_rollout_without_its_deployer_is_finished_not_undone() {
+    let mut run = Run::new(plan(full()));
+    run.until("drain A");
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.to_end(), Outcome::Promoted);
+}
+
+#[test]
+fn a_desired_count_that_grows_in_the_middle_is_followed() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.stable = (5, 5);
+    run.until("route B 100 %");
+    assert!(run.calls.ends_with(&["launch B 5".into(), "healthy B 5".into()]), "{:?}", run.calls);
+}
+
+#[test]
+fn a_revision_that_somebody_else_brought_in_stops_the_rollout() {
+    let mut run = Run::new(plan(full()));
+    run.until("survey");
+    let effect = run.wish().unwrap().id;
+    let seen = Seen { place: Place::A, revision: "r9".into(), desired: 2, ready: 2 };
+    run.event(Event::Surveyed { effect, survey: Survey { places: vec![seen] } });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert!(run.machine.report().why.unwrap().contains("somebody else"));
+}
+
+#[test]
+fn a_failing_gate_ends_a_soak_at_once() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    let before = run.now;
+    run.measurements.push_back(Measurement::fail("500"));
+    run.answer();
+    assert_eq!(run.now.since(before), Duration::ZERO);
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert!(run.machine.report().why.unwrap().contains("gate errors: 500"));
+}
+
+#[test]
+fn a_soak_does_not_end_well_before_its_gates_have_passed() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    let began = run.now;
+    run.measurements.extend((0..3).map(|_| Measurement::inconclusive("no data")));
+    let wait = run.machine.effects().into_iter().find(|e| e.id.1 == MAIN).unwrap();
+    run.now = began.plus(30 * SECOND);
+    run.event(Event::Done { effect: wait.id, note: None });
+    let soaking = |run: &Run| matches!(run.machine.op, Some(Op::Soak { .. }));
+    assert!(soaking(&run));
+    for _ in 0..4 {
+        run.answer();
+        assert!(soaking(&run));
+    }
+    run.answer();
+    assert!(!soaking(&run));
+}
+
+#[test]
+fn a_gate_without_a_verdict_by_its_deadline_has_failed() {
+    let mut run = Run::new(plan(full()));
+    run.until("test B").answer();
+    let effects = run.machine.effects();
+    let deadline = effects.iter().find(|e| matches!(e.call, Call::Wait { .. })).unwrap();
+    run.event(Event::Done { effect: deadline.id, note: None });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert!(run.machine.report().why.unwrap().contains("no verdict within 2 min"));
+}
+
+#[test]
+fn a_candidate_that_loses_tasks_while_it_is_watched_is_not_promoted() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    let guard =
+        run.machine.effects().into_iter().find(|e| matches!(e.call, Call::Guard { .. })).unwrap();
+    run.event(Event::Failed {
+        effect: guard.id,
+        kind: ErrorKind::Unhealthy,
+        error: "task died".into(),
+    });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+}
+
+#[test]
+fn a_pause_stops_the_clock_of_a_soak() {
+    let mut run = Run::new(plan(
+        Draft::new().launch(Weight::ALL).await_healthy(SECOND).soak(30 * SECOND, [""; 0]),
+    ));
+    run.until("wait");
+    let end = |run: &Run| match run
+        .machine
+        .effects()
+        .iter()
+        .find(|e| e.id.1 == MAIN)
+        .map(|e| e.call.clone())
+    {
+        Some(Call::Wait { until }) => Some(until),
+        _ => None,
+    };
+    let before = end(&run).unwrap();
+    run.event(Event::Paused { by: "ann".into() });
+    assert_eq!(end(&run), None);
+    run.now = run.now.plus(100 * SECOND);
+    run.event(Event::Unpaused { by: "ann".into() });
+    assert_eq!(end(&run), Some(before.plus(100 * SECOND)));
+}
+
+#[test]
+fn nothing_new_begins_during_a_pause() {
+    let mut run = Run::new(plan(full()));
+    run.until("launch B 2");
+    run.event(Event::Paused { by: "ann".into() });
+    run.answer();
+    assert!(run.machine.effects().iter().all(|e| e.id.1 == PAUSE));
+    run.event(Event::Unpaused { by: "ann".into() });
+    assert_eq!(run.to_end(), Outcome::Promoted);
+}
+
+#[test]
+fn a_pause_that_nobody_ends_is_undone() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::Paused { by: "ann".into() });
+    let pause = run.machine.effects().into_iter().find(|e| e.id.1 == PAUSE).unwrap();
+    assert_eq!(pause.call, Call::Wait { until: run.now.plus(24 * 3600 * SECOND) });
+    run.event(Event::Done { effect: pause.id, note: None });
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+}
+
+#[test]
+fn finish_now_skips_the_waits_that_are_left() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    let before = run.now;
+    run.event(Event::FinishRequested { by: "ann".into() });
+    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert!(run.now.since(before) < 30 * SECOND);
+}
+
+#[test]
+fn finish_now_measures_every_gate_once_more_and_one_without_result_is_not_taken_for_a_pass() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::FinishRequested { by: "ann".into() });
+    run.measurements.push_back(Measurement::inconclusive("no data"));
+    run.answer();
+    assert!(matches!(run.machine.op, Some(Op::Soak { .. })));
+    run.measurements.push_back(Measurement::fail("500"));
+    run.answer();
+    assert_eq!(run.to_end(), Outcome::RolledBack);
+}
+
+#[test]
+fn a_clock_that_jumps_back_undoes_nothing() {
+    let mut run = Run::new(plan(full()));
+    run.until("healthy B 2");
+    let before = run.machine.now;
+    let effect = run.wish().unwrap().id;
+    run.now = Timestamp::from_millis(5);
+    run.event(Event::Done { effect, note: None });
+    assert_eq!(run.machine.now, before);
+}
+
+#[test]
+fn an_answer_to_what_is_not_wanted_any_more_changes_nothing() {
+    let mut run = Run::new(plan(full()));
+    run.until("launch B 2");
+    let old = EffectId(0, MAIN, 0);
+    let before = run.machine.effects();
+    run.event(Event::Done { effect: old, note: None });
+    run.event(Event::Failed { effect: old, kind: ErrorKind::Other, error: "late".into() });
+    run.event(Event::Measured {
+        effect: old,
+        gate: GateName::new("smoke"),
+        measurement: Measurement::fail("late"),
+        passes_before: 0,
+    });
+    assert_eq!(run.machine.effects(), before);
+}
+
+#[test]
+fn a_first_deployment_undone_closes_the_routing_and_removes_the_service() {
+    let mut first = plan(full());
+    first.before = None;
+    first.world = Fingerprint { stable: None, held: None, routing: Routing::Closed, desired: 2 };
+    let mut run = Run::new(first);
+    run.stable = (0, 0);
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.to_end();
+    assert_eq!(run.since("route B 100 %"), ["route closed", "test none", "drain B", "retire B"]);
+    assert_eq!(run.machine.roles(), Roles::default());
+}
+
+#[test]
+fn a_rollback_to_a_held_place_starts_nothing_and_its_undo_leaves_it_held() {
+    let mut back =
+        plan(Draft::new().await_healthy(SECOND).shift(Weight::ALL).promote().hold(60 * SECOND));
+    back.from_held = true;
+    back.world.held = Some(standing(Place::B, "r2"));
+    let mut run = Run::new(back);
+    run.candidate = Some((2, 2));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.to_end();
+    assert!(
+        !run.calls.iter().any(|c| c.starts_with("launch") || c.starts_with("retire")),
+        "{:?}",
+        run.calls
+    );
+    assert_eq!(run.machine.roles().held, Some(standing(Place::B, "r2")));
+}
+
+#[test]
+fn what_is_held_after_the_promotion_is_an_obligation_with_a_deadline() {
+    let draft = Draft::new().launch(Weight::ALL).await_healthy(SECOND).shift(Weight::ALL).promote();
+    let mut run = Run::new(plan(draft.hold(60 * SECOND)));
+    assert_eq!(run.to_end(), Outcome::Promoted);
+    let roles = run.machine.roles();
+    assert_eq!(roles.held, Some(standing(Place::A, "r1")));
+    assert_eq!(roles.hold_until, Some(run.now.plus(60 * SECOND)));
+}

@@ -37,19 +37,14 @@ impl Plan {
             return Ok(());
         }
         let opens_test = self.steps.contains(&Step::OpenTest);
-        let mut walk = Walk {
-            launched: self.from_held,
-            ..Walk::default()
-        };
+        let mut walk = Walk { launched: self.from_held, ..Walk::default() };
         for (index, step) in self.steps.iter().enumerate() {
             walk.step(step, opens_test, balancer, self.from_held)
                 .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
         }
         if !walk.promoted {
-            return Err(
-                Error::invalid("the plan has no end: no step promotes the candidate")
-                    .with_hint("end it with promote, then hold or retire"),
-            );
+            return Err(Error::invalid("the plan has no end: no step promotes the candidate")
+                .with_hint("end it with promote, then hold or retire"));
         }
         if !walk.ended && self.world.stable.is_some() {
             return Err(Error::invalid(
@@ -98,17 +93,9 @@ impl Plan {
                 ),
             ));
         }
-        let held_here = world
-            .held
-            .as_ref()
-            .is_some_and(|held| held.place == self.candidate);
-        let retires_first = matches!(
-            self.steps.first(),
-            Some(Step::Retire {
-                role: Role::Held,
-                ..
-            })
-        );
+        let held_here = world.held.as_ref().is_some_and(|held| held.place == self.candidate);
+        let retires_first =
+            matches!(self.steps.first(), Some(Step::Retire { role: Role::Held, .. }));
         if self.from_held != (held_here && !retires_first) && !self.is_noop() {
             return Err(Error::invalid(format!(
                 "from_held is {}, and place {} is {}held",
@@ -118,10 +105,7 @@ impl Plan {
             )));
         }
         if !self.is_noop()
-            && world
-                .stable
-                .as_ref()
-                .is_some_and(|stable| stable.place == self.candidate)
+            && world.stable.as_ref().is_some_and(|stable| stable.place == self.candidate)
         {
             return Err(Error::invalid(format!(
                 "the candidate's place {} is the one that serves",

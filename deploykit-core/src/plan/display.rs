@@ -19,10 +19,7 @@ impl Plan {
                 )
             }
             Step::AwaitHealthy { within } => {
-                format!(
-                    "wait until place {candidate} is healthy, {} at most",
-                    human(*within)
-                )
+                format!("wait until place {candidate} is healthy, {} at most", human(*within))
             }
             Step::OpenTest => format!("let testers reach place {candidate}"),
             Step::Validate { gates } => format!("validate by {}", names(gates)),
@@ -40,11 +37,7 @@ impl Plan {
                 format!("watch place {candidate} for {}", human(*time))
             }
             Step::Soak { time, gates } => {
-                format!(
-                    "watch place {candidate} for {} under {}",
-                    human(*time),
-                    names(gates)
-                )
+                format!("watch place {candidate} for {} under {}", human(*time), names(gates))
             }
             Step::Promote => match stable {
                 Some(stable) => format!("make {candidate} stable; {stable} is held from here on"),
@@ -55,21 +48,17 @@ impl Plan {
                 None => "nothing to keep".to_owned(),
             },
             Step::Retire { drain, .. } => {
-                let before_launch = !self
-                    .steps
-                    .iter()
-                    .take(index)
-                    .any(|step| matches!(step, Step::Promote));
+                let before_launch =
+                    !self.steps.iter().take(index).any(|step| matches!(step, Step::Promote));
                 let held = if before_launch {
                     self.world.held.as_ref().map(|held| held.place)
                 } else {
                     stable
                 };
                 match held {
-                    Some(held) => format!(
-                        "drain place {held}, {} at most, and remove it",
-                        human(*drain)
-                    ),
+                    Some(held) => {
+                        format!("drain place {held}, {} at most, and remove it", human(*drain))
+                    }
                     None => "nothing to remove".to_owned(),
                 }
             }
@@ -79,11 +68,7 @@ impl Plan {
 }
 
 fn tasks(count: u32) -> String {
-    if count == 1 {
-        "1 task".to_owned()
-    } else {
-        format!("{count} tasks")
-    }
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }
 
 fn names(gates: &[GateUse]) -> String {
@@ -103,9 +88,7 @@ fn names(gates: &[GateUse]) -> String {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            service, release, ..
-        } = self;
+        let Self { service, release, .. } = self;
         if self.is_noop() {
             return write!(f, "{service} already runs {}; nothing to do", release.image);
         }
@@ -119,12 +102,7 @@ impl fmt::Display for Plan {
         }
         let desired = self.replicas.unwrap_or(self.world.desired);
         writeln!(f, ", {}", tasks(desired))?;
-        let width = self
-            .steps
-            .iter()
-            .map(|step| step.name().len())
-            .max()
-            .unwrap_or_default();
+        let width = self.steps.iter().map(|step| step.name().len()).max().unwrap_or_default();
         for (index, step) in self.steps.iter().enumerate() {
             let text = self.describe(index).unwrap_or_default();
             writeln!(f, "  {:>2}. {:width$}  {text}", index + 1, step.name())?;

@@ -54,9 +54,7 @@ impl Draft {
 
     /// Waits until all of these gates pass.
     pub fn validate<G: Into<GateUse>>(self, gates: impl IntoIterator<Item = G>) -> Self {
-        self.step(Step::Validate {
-            gates: gates.into_iter().map(Into::into).collect(),
-        })
+        self.step(Step::Validate { gates: gates.into_iter().map(Into::into).collect() })
     }
 
     /// Closes the test route.
@@ -75,10 +73,7 @@ impl Draft {
         time: Duration,
         gates: impl IntoIterator<Item = G>,
     ) -> Self {
-        self.step(Step::Soak {
-            time,
-            gates: gates.into_iter().map(Into::into).collect(),
-        })
+        self.step(Step::Soak { time, gates: gates.into_iter().map(Into::into).collect() })
     }
 
     /// Makes the candidate stable.
@@ -93,10 +88,7 @@ impl Draft {
 
     /// Drains the held place, for so long at most, and removes it.
     pub fn retire(self, drain: Duration) -> Self {
-        self.step(Step::Retire {
-            role: Role::Held,
-            drain,
-        })
+        self.step(Step::Retire { role: Role::Held, drain })
     }
 
     /// Sets what is done when the deployer dies.

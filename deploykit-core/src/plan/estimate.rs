@@ -27,16 +27,8 @@ impl Plan {
     /// What the plan will take, with today's desired count.
     pub fn estimate(&self) -> Estimate {
         let desired = self.replicas.unwrap_or(self.world.desired);
-        let held = if self.world.held.is_some() {
-            desired
-        } else {
-            0
-        };
-        let stable = if self.world.stable.is_some() {
-            self.world.desired
-        } else {
-            0
-        };
+        let held = if self.world.held.is_some() { desired } else { 0 };
+        let stable = if self.world.stable.is_some() { self.world.desired } else { 0 };
         let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
         let mut now = stable + held;
         let (mut peak, mut changes) = (now, 0);
@@ -60,27 +52,18 @@ impl Plan {
                 }
                 Step::OpenTest | Step::CloseTest | Step::Shift { .. } => changes += 1,
                 Step::Validate { gates } => {
-                    let shortest = gates
-                        .iter()
-                        .map(|g| g.judge.interval * (g.judge.successes - 1))
-                        .max();
+                    let shortest =
+                        gates.iter().map(|g| g.judge.interval * (g.judge.successes - 1)).max();
                     let longest = gates.iter().map(|g| g.judge.deadline).max();
                     add(shortest.unwrap_or_default(), longest.unwrap_or_default());
                 }
                 Step::Soak { time, gates } => {
-                    let longest = gates
-                        .iter()
-                        .map(|g| g.judge.deadline)
-                        .max()
-                        .unwrap_or_default();
+                    let longest = gates.iter().map(|g| g.judge.deadline).max().unwrap_or_default();
                     add(*time, (*time).max(longest));
                 }
                 Step::Promote | Step::Hold { .. } => {}
                 Step::Retire { drain, .. } => {
-                    add(
-                        Duration::ZERO,
-                        drain.saturating_add(self.release.spec.stop_grace),
-                    );
+                    add(Duration::ZERO, drain.saturating_add(self.release.spec.stop_grace));
                     now = now.saturating_sub(if launched == 0 && !self.from_held {
                         held
                     } else {

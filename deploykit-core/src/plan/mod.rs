@@ -77,19 +77,14 @@ impl Fingerprint {
         };
         if self.stable != now.stable {
             let (then, now) = (show(&self.stable), show(&now.stable));
-            return Some(format!(
-                "stable was {then} when it was planned and is {now}"
-            ));
+            return Some(format!("stable was {then} when it was planned and is {now}"));
         }
         if self.held != now.held {
             let (then, now) = (show(&self.held), show(&now.held));
             return Some(format!("held was {then} when it was planned and is {now}"));
         }
         (self.routing != now.routing).then(|| {
-            format!(
-                "the routing was {} when it was planned and is {}",
-                self.routing, now.routing
-            )
+            format!("the routing was {} when it was planned and is {}", self.routing, now.routing)
         })
     }
 }
@@ -126,10 +121,7 @@ pub struct GateUse {
 impl GateUse {
     /// This gate with the default judge.
     pub fn new(gate: impl Into<GateName>) -> Self {
-        Self {
-            gate: gate.into(),
-            judge: Judge::default(),
-        }
+        Self { gate: gate.into(), judge: Judge::default() }
     }
 
     /// Sets the judge.
@@ -249,9 +241,7 @@ impl Plan {
     /// The number of tasks that a share of `desired` is: rounded up, at least 1.
     pub(crate) fn tasks(share: Weight, desired: u32) -> u32 {
         let exact = u64::from(desired) * u64::from(share.get());
-        u32::try_from(exact.div_ceil(u64::from(Weight::ALL.get())))
-            .unwrap_or(u32::MAX)
-            .max(1)
+        u32::try_from(exact.div_ceil(u64::from(Weight::ALL.get()))).unwrap_or(u32::MAX).max(1)
     }
 
     /// Reads a plan that was kept as JSON.

@@ -69,11 +69,7 @@ pub struct BalancerCapability {
 impl BalancerCapability {
     /// Everything.
     pub const fn all() -> Self {
-        Self {
-            weighted: true,
-            pooled: true,
-            test_route: true,
-        }
+        Self { weighted: true, pooled: true, test_route: true }
     }
 
     /// Sets whether shares can be set.
@@ -116,17 +112,12 @@ pub struct BalancerState {
 impl BalancerState {
     /// The targets of one place.
     pub fn targets_of(&self, place: Place) -> impl Iterator<Item = &Target> {
-        self.targets
-            .iter()
-            .filter(move |target| target.place == place)
+        self.targets.iter().filter(move |target| target.place == place)
     }
 
     /// How many targets of a place take requests.
     pub fn healthy(&self, place: Place) -> u32 {
-        let healthy = self
-            .targets_of(place)
-            .filter(|t| t.health == TargetHealth::Healthy)
-            .count();
+        let healthy = self.targets_of(place).filter(|t| t.health == TargetHealth::Healthy).count();
         u32::try_from(healthy).unwrap_or(u32::MAX)
     }
 

@@ -76,26 +76,17 @@ pub struct Measurement {
 impl Measurement {
     /// Good.
     pub fn pass(evidence: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Pass,
-            evidence: evidence.into(),
-        }
+        Self { verdict: Verdict::Pass, evidence: evidence.into() }
     }
 
     /// Bad.
     pub fn fail(evidence: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Fail,
-            evidence: evidence.into(),
-        }
+        Self { verdict: Verdict::Fail, evidence: evidence.into() }
     }
 
     /// Neither: no data, or the measuring itself failed.
     pub fn inconclusive(evidence: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Inconclusive,
-            evidence: evidence.into(),
-        }
+        Self { verdict: Verdict::Inconclusive, evidence: evidence.into() }
     }
 }
 

@@ -75,10 +75,7 @@ pub struct OrchestratorCapability {
 impl OrchestratorCapability {
     /// All places, one container for each task.
     pub const fn new() -> Self {
-        Self {
-            places: Place::COUNT,
-            sidecars: false,
-        }
+        Self { places: Place::COUNT, sidecars: false }
     }
 
     /// Sets how many places a service can have at once.
@@ -147,11 +144,7 @@ pub struct PlaceState {
 impl PlaceState {
     /// How many tasks are ready.
     pub fn ready(&self) -> u32 {
-        let ready = self
-            .tasks
-            .iter()
-            .filter(|task| task.state == TaskState::Ready)
-            .count();
+        let ready = self.tasks.iter().filter(|task| task.state == TaskState::Ready).count();
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 

@@ -158,26 +158,15 @@ impl Strategy for BlueGreen {
             }
             // A worker has no routes; its gates look elsewhere.
             draft = if test_route {
-                draft
-                    .open_test()
-                    .validate(self.validate.clone())
-                    .close_test()
+                draft.open_test().validate(self.validate.clone()).close_test()
             } else {
                 draft.validate(self.validate.clone())
             };
         }
         if context.balancer.is_some() {
             // Before the first deployment there is nobody to share with.
-            let steps = if context.stable.is_some() {
-                self.steps.as_slice()
-            } else {
-                &[]
-            };
-            for weight in steps
-                .iter()
-                .copied()
-                .filter(|weight| *weight != Weight::ALL)
-            {
+            let steps = if context.stable.is_some() { self.steps.as_slice() } else { &[] };
+            for weight in steps.iter().copied().filter(|weight| *weight != Weight::ALL) {
                 draft = draft.shift(weight);
                 if !self.between.is_zero() {
                     draft = draft.soak(self.between, self.watch.clone());
