@@ -49,14 +49,9 @@ impl Workspace {
     }
 
     pub(crate) fn package(&self, name: &str) -> Result<&Package> {
-        self.packages
-            .iter()
-            .find(|package| package.name == name)
-            .ok_or_else(|| {
-                Fault::Failed(format!(
-                    "the workspace has no crate `{name}`; see Cargo.toml"
-                ))
-            })
+        self.packages.iter().find(|package| package.name == name).ok_or_else(|| {
+            Fault::Failed(format!("the workspace has no crate `{name}`; see Cargo.toml"))
+        })
     }
 
     /// The arguments that turn on every feature of every member, the tests on real Docker only when
@@ -77,11 +72,7 @@ impl Workspace {
                     .map(|feature| format!("{}/{feature}", package.name))
             })
             .collect();
-        if features.is_empty() {
-            Vec::new()
-        } else {
-            vec!["--features".into(), features.join(",")]
-        }
+        if features.is_empty() { Vec::new() } else { vec!["--features".into(), features.join(",")] }
     }
 }
 
@@ -131,11 +122,8 @@ impl Package {
 
 /// The unique crates that a package pulls in, itself excluded: as `name version`.
 pub(crate) fn dependencies(package: &str) -> Result<BTreeSet<String>> {
-    let done = Job::new(
-        "cargo",
-        ["tree", "-p", package, "-e", "normal", "--prefix", "none"],
-    )
-    .run()?;
+    let done =
+        Job::new("cargo", ["tree", "-p", package, "-e", "normal", "--prefix", "none"]).run()?;
     Ok(tree(&done.stdout, package))
 }
 
@@ -158,9 +146,7 @@ pub(crate) fn rust_files(directory: &Path) -> Vec<PathBuf> {
     };
     let mut files = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
         if path.is_dir() {
             if name != "target" && !name.starts_with('.') {
@@ -192,10 +178,7 @@ mod tests {
             features: features
                 .iter()
                 .map(|(name, enables)| {
-                    (
-                        (*name).into(),
-                        enables.iter().map(|one| (*one).into()).collect(),
-                    )
+                    ((*name).into(), enables.iter().map(|one| (*one).into()).collect())
                 })
                 .collect(),
             examples: Vec::new(),
@@ -210,11 +193,7 @@ mod tests {
             ("everything", &["docker-tests"]),
             ("elsewhere", &["other/docker-tests"]),
         ])];
-        let workspace = Workspace {
-            root: "".into(),
-            target: "".into(),
-            packages,
-        };
+        let workspace = Workspace { root: "".into(), target: "".into(), packages };
         assert_eq!(workspace.features(false), ["--features", "p/docker"]);
         assert_eq!(workspace.features(true), ["--all-features"]);
     }

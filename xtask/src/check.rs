@@ -31,15 +31,11 @@ pub(crate) fn run() -> Result<()> {
         let job = Job::new("cargo", arguments).env("RUSTDOCFLAGS", "-Dwarnings");
         job.shown().limit(BUILD_LIMIT).run().map(drop)
     })?;
-    steps.step("no feature", || {
-        cargo("check -p deploykit --no-default-features")
-    })?;
+    steps.step("no feature", || cargo("check -p deploykit --no-default-features"))?;
     for feature in workspace.package("deploykit")?.features.keys() {
         if feature != "default" {
             steps.step(&format!("feature {feature}"), || {
-                cargo(&format!(
-                    "check -p deploykit --no-default-features --features {feature}"
-                ))
+                cargo(&format!("check -p deploykit --no-default-features --features {feature}"))
             })?;
         }
     }
@@ -51,27 +47,20 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn cargo(arguments: &str) -> Result<()> {
-    Job::new("cargo", arguments.split(' '))
-        .shown()
-        .limit(BUILD_LIMIT)
-        .run()
-        .map(drop)
+    Job::new("cargo", arguments.split(' ')).shown().limit(BUILD_LIMIT).run().map(drop)
 }
 
 fn core_is_small() -> Result<()> {
     let crates = dependencies("deploykit-core")?;
     println!("   {} crates, at most {CORE_CRATES}", crates.len());
     judge(&crates).map_err(|why| {
-        Fault::Failed(format!(
-            "{why}; see `cargo tree -p deploykit-core -e normal`"
-        ))
+        Fault::Failed(format!("{why}; see `cargo tree -p deploykit-core -e normal`"))
     })
 }
 
 fn judge(crates: &BTreeSet<String>) -> std::result::Result<(), String> {
-    if let Some(found) = crates
-        .iter()
-        .find(|name| NOT_IN_CORE.iter().any(|start| name.starts_with(start)))
+    if let Some(found) =
+        crates.iter().find(|name| NOT_IN_CORE.iter().any(|start| name.starts_with(start)))
     {
         return Err(format!("deploykit-core must not pull in {found}"));
     }
@@ -83,10 +72,7 @@ fn judge(crates: &BTreeSet<String>) -> std::result::Result<(), String> {
 
 fn note_long_files(root: &Path) {
     for path in rust_files(root) {
-        let lines = std::fs::read_to_string(&path)
-            .unwrap_or_default()
-            .lines()
-            .count();
+        let lines = std::fs::read_to_string(&path).unwrap_or_default().lines().count();
         if lines > LONG_FILE {
             let path = path.strip_prefix(root).unwrap_or(&path).display();
             println!("note: {path} has {lines} lines: more than one reason to exist?");
@@ -104,9 +90,7 @@ mod tests {
 
     #[test]
     fn one_crate_too_many_or_of_the_wrong_kind_is_found() {
-        let many: Vec<_> = (0..=CORE_CRATES)
-            .map(|number| format!("c{number}"))
-            .collect();
+        let many: Vec<_> = (0..=CORE_CRATES).map(|number| format!("c{number}")).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         assert_eq!(judge(&crates(&many[1..])), Ok(()));
         assert!(judge(&crates(&many)).is_err());

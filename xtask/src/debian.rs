@@ -46,11 +46,7 @@ pub(crate) fn compose(
     let installed = Path::new("/").join(program.path);
     let (binary, libraries, from) = if installed.exists() {
         let listed = Job::new("ldd", [&*installed.to_string_lossy()]).outcome()?;
-        (
-            installed,
-            libraries(&listed.stdout),
-            "installed on this machine",
-        )
+        (installed, libraries(&listed.stdout), "installed on this machine")
     } else {
         let root = unpack(program.package, work)?;
         let binary = root.join(program.path);
@@ -61,11 +57,8 @@ pub(crate) fn compose(
     // A static program has neither libraries nor a loader.
     for (name, path) in &libraries {
         // /lib is searched by every loader; the loader itself has its place fixed in the program.
-        let target = if name == LOADER.1 {
-            format!("{}/{name}", LOADER.0)
-        } else {
-            format!("lib/{name}")
-        };
+        let target =
+            if name == LOADER.1 { format!("{}/{name}", LOADER.0) } else { format!("lib/{name}") };
         copy(path, &image.join(target))?;
     }
     Ok(from)
@@ -88,22 +81,13 @@ fn unpack(package: &str, work: &Path) -> Result<PathBuf> {
     }
     // The machine's own package lists may be missing or too old to download anything.
     let download = |apt: &Apt| apt.download(&apt.closure(package)?, &archives);
-    let machine = Apt {
-        options: Vec::new(),
-    };
+    let machine = Apt { options: Vec::new() };
     if download(&machine).is_err() {
         download(&Apt::private(&work.join("apt"))?)?;
     }
-    for archive in fs::read_dir(&archives)
-        .map_err(io("read the downloaded packages"))?
-        .flatten()
-    {
+    for archive in fs::read_dir(&archives).map_err(io("read the downloaded packages"))?.flatten() {
         let path = archive.path();
-        Job::new(
-            "dpkg-deb",
-            ["-x", &*path.to_string_lossy(), &*root.to_string_lossy()],
-        )
-        .run()?;
+        Job::new("dpkg-deb", ["-x", &*path.to_string_lossy(), &*root.to_string_lossy()]).run()?;
     }
     Ok(root)
 }
@@ -146,12 +130,8 @@ impl Apt {
         let mut found = BTreeSet::from([package.to_owned()]);
         let mut open = vec![package.to_owned()];
         while !open.is_empty() {
-            let mut arguments = vec![
-                "depends",
-                "--no-recommends",
-                "--no-suggests",
-                "--no-conflicts",
-            ];
+            let mut arguments =
+                vec!["depends", "--no-recommends", "--no-suggests", "--no-conflicts"];
             arguments.extend(["--no-breaks", "--no-replaces", "--no-enhances"]);
             arguments.extend(open.iter().map(String::as_str));
             let output = self.run("apt-cache", &arguments)?;
@@ -164,10 +144,7 @@ impl Apt {
     fn download(&self, packages: &BTreeSet<String>, directory: &Path) -> Result<()> {
         let mut arguments = vec!["-q", "download"];
         arguments.extend(packages.iter().map(String::as_str));
-        self.job("apt-get", &arguments)
-            .within(directory)
-            .run()
-            .map(drop)
+        self.job("apt-get", &arguments).within(directory).run().map(drop)
     }
 }
 
@@ -195,30 +172,17 @@ fn list_libraries(root: &Path, binary: &Path) -> Result<String> {
     };
     let mut directories = BTreeSet::new();
     library_directories(root, &mut directories);
-    let path: Vec<_> = directories
-        .iter()
-        .map(|one| one.to_string_lossy().into_owned())
-        .collect();
-    let done = Job::new(
-        &loader.to_string_lossy(),
-        ["--list", &*binary.to_string_lossy()],
-    )
-    .env("LD_LIBRARY_PATH", &path.join(":"))
-    .outcome()?;
+    let path: Vec<_> = directories.iter().map(|one| one.to_string_lossy().into_owned()).collect();
+    let done = Job::new(&loader.to_string_lossy(), ["--list", &*binary.to_string_lossy()])
+        .env("LD_LIBRARY_PATH", &path.join(":"))
+        .outcome()?;
     if let Some(missing) = done.stdout.lines().find(|line| line.contains("not found")) {
         let binary = binary.display();
-        return Err(Fault::Failed(format!(
-            "{binary} needs a library: {}",
-            missing.trim()
-        )));
+        return Err(Fault::Failed(format!("{binary} needs a library: {}", missing.trim())));
     }
     let loader = format!("{} => {} (0)\n", LOADER.1, loader.display());
     // A program that the loader refuses is static.
-    Ok(if done.code == Some(0) {
-        done.stdout + &loader
-    } else {
-        String::new()
-    })
+    Ok(if done.code == Some(0) { done.stdout + &loader } else { String::new() })
 }
 
 /// Each library with its file, from the output of `ldd`.
@@ -226,14 +190,8 @@ fn libraries(output: &str) -> BTreeMap<String, PathBuf> {
     output
         .lines()
         .filter_map(|line| {
-            let (left, right) = line
-                .trim()
-                .split_once("=> ")
-                .unwrap_or((line.trim(), line.trim()));
-            let path = right
-                .split_whitespace()
-                .next()
-                .filter(|path| path.starts_with('/'))?;
+            let (left, right) = line.trim().split_once("=> ").unwrap_or((line.trim(), line.trim()));
+            let path = right.split_whitespace().next().filter(|path| path.starts_with('/'))?;
             let name = left.split_whitespace().next()?.rsplit('/').next()?;
             Some((name.to_owned(), PathBuf::from(path)))
         })
@@ -294,10 +252,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                (
-                    "ld-linux-x86-64.so.2".into(),
-                    PathBuf::from("/lib64/ld-linux-x86-64.so.2")
-                ),
+                ("ld-linux-x86-64.so.2".into(), PathBuf::from("/lib64/ld-linux-x86-64.so.2")),
                 ("libc.so.6".into(), PathBuf::from("/lib/x/libc.so.6")),
             ]
         );

@@ -35,9 +35,8 @@ pub(crate) fn engine() -> Result<String> {
 /// Whether the image was made from what `key` stands for.
 pub(crate) fn is_current(image: &str, key: &str) -> Result<bool> {
     let format = format!("{{{{index .Config.Labels \"{KEY_LABEL}\"}}}}");
-    let done = Job::new("docker", ["image", "inspect", "--format", &format, image])
-        .limit(30)
-        .outcome()?;
+    let done =
+        Job::new("docker", ["image", "inspect", "--format", &format, image]).limit(30).outcome()?;
     Ok(done.code == Some(0) && done.stdout.trim() == key)
 }
 
@@ -46,20 +45,8 @@ pub(crate) fn is_current(image: &str, key: &str) -> Result<bool> {
 pub(crate) fn import(image: &str, key: &str, tree: &Path, changes: &[String]) -> Result<()> {
     let archive = tree.with_extension("tar");
     let (from, to) = (tree.to_string_lossy(), archive.to_string_lossy());
-    Job::new(
-        "tar",
-        [
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "-C",
-            &from,
-            "-cf",
-            &to,
-            ".",
-        ],
-    )
-    .run()?;
+    Job::new("tar", ["--owner=0", "--group=0", "--numeric-owner", "-C", &from, "-cf", &to, "."])
+        .run()?;
     let mut arguments = vec!["import".to_owned(), "--change".into(), label(key)];
     for change in changes {
         arguments.extend(["--change".into(), change.clone()]);
@@ -73,9 +60,7 @@ pub(crate) fn import(image: &str, key: &str, tree: &Path, changes: &[String]) ->
 /// Pulls an official image and keeps it under our name, with our label and the given changes.
 pub(crate) fn adopt(official: &str, image: &str, key: &str, changes: &[String]) -> Result<()> {
     // Where no registry can be reached this fails at once, or never: hence the short limit.
-    Job::new("docker", ["pull", "--quiet", official])
-        .limit(60)
-        .run()?;
+    Job::new("docker", ["pull", "--quiet", official]).limit(60).run()?;
     // A commit cannot take an entry point away, a container made without one can.
     let container = docker(["create", "--entrypoint", "", official, "none"])?;
     let container = container.stdout.trim().to_owned();
@@ -104,28 +89,18 @@ fn label(key: &str) -> String {
 pub(crate) fn remove_leftovers() -> Result<String> {
     let mut containers = BTreeSet::new();
     for label in [TEST_LABEL, KEY_LABEL] {
-        containers.extend(names(&[
-            "ps",
-            "--all",
-            "--quiet",
-            "--filter",
-            &with(label),
-        ])?);
+        containers.extend(names(&["ps", "--all", "--quiet", "--filter", &with(label)])?);
     }
     let mut networks: BTreeSet<_> =
-        names(&["network", "ls", "--quiet", "--filter", &with(TEST_LABEL)])?
-            .into_iter()
-            .collect();
+        names(&["network", "ls", "--quiet", "--filter", &with(TEST_LABEL)])?.into_iter().collect();
     if !containers.is_empty() {
-        let format = "{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}";
+        let format = "{{range $name, $value := .NetworkSettings.Networks}}{{$name}} {{end}}";
         let ids = containers.iter().map(String::as_str);
-        // One that has just ended by itself makes this fail; its network is found the next time.
-        let held = Job::new(
-            "docker",
-            ["inspect", "--format", format].into_iter().chain(ids),
-        )
-        .limit(60)
-        .outcome()?;
+        // By name: a container that was never started does not know its networks' ids yet.
+        // One that has just gone makes this fail; its network is found the next time.
+        let held = Job::new("docker", ["inspect", "--format", format].into_iter().chain(ids))
+            .limit(60)
+            .outcome()?;
         for network in held.stdout.split_whitespace() {
             if is_ours(network)? {
                 networks.insert(network.to_owned());
@@ -134,23 +109,12 @@ pub(crate) fn remove_leftovers() -> Result<String> {
         remove(&["rm", "--force", "--volumes"], &containers)?;
     }
     remove(&["network", "rm"], &networks)?;
-    let volumes = names(&["volume", "ls", "--quiet", "--filter", &with(TEST_LABEL)])?
-        .into_iter()
-        .collect();
+    let volumes =
+        names(&["volume", "ls", "--quiet", "--filter", &with(TEST_LABEL)])?.into_iter().collect();
     remove(&["volume", "rm"], &volumes)?;
     let format = "{{.Repository}}:{{.Tag}}@{{.Digest}}";
-    let images = [
-        "images",
-        "--digests",
-        "--filter",
-        &with(KEY_LABEL),
-        "--format",
-        format,
-    ];
-    let images = names(&images)?
-        .iter()
-        .filter_map(|image| test_registry(image))
-        .collect();
+    let images = ["images", "--digests", "--filter", &with(KEY_LABEL), "--format", format];
+    let images = names(&images)?.iter().filter_map(|image| test_registry(image)).collect();
     remove(&["rmi", "--force"], &images)?;
     Ok(format!(
         "removed what tests had left: {} containers, {} networks, {} volumes, {} images",
@@ -173,16 +137,10 @@ fn names(arguments: &[&str]) -> Result<Vec<String>> {
 /// Whether the provider or a test made the network: Docker's own `bridge` has no labels.
 fn is_ours(network: &str) -> Result<bool> {
     let format = "{{range $name, $value := .Labels}}{{$name}} {{end}}";
-    let done = Job::new(
-        "docker",
-        ["network", "inspect", "--format", format, network],
-    )
-    .limit(30)
-    .outcome()?;
-    Ok(done
-        .stdout
-        .split_whitespace()
-        .any(|label| label.starts_with(OWN_LABELS)))
+    let done = Job::new("docker", ["network", "inspect", "--format", format, network])
+        .limit(30)
+        .outcome()?;
+    Ok(done.stdout.split_whitespace().any(|label| label.starts_with(OWN_LABELS)))
 }
 
 /// What is already gone is no failure: an earlier removal may still have been under way.
@@ -191,18 +149,13 @@ fn remove(command: &[&str], what: &BTreeSet<String>) -> Result<()> {
         return Ok(());
     }
     let what = what.iter().map(String::as_str);
-    Job::new("docker", command.iter().copied().chain(what))
-        .limit(120)
-        .outcome()
-        .map(drop)
+    Job::new("docker", command.iter().copied().chain(what)).limit(120).outcome().map(drop)
 }
 
 /// The name to remove when `repository:tag@digest` came from a registry on this machine.
 fn test_registry(image: &str) -> Option<String> {
     let (name, digest) = image.split_once('@')?;
-    let is_local = ["127.0.0.1:", "localhost:"]
-        .iter()
-        .any(|host| name.starts_with(host));
+    let is_local = ["127.0.0.1:", "localhost:"].iter().any(|host| name.starts_with(host));
     let repository = name.rsplit_once(':')?.0;
     match name.ends_with(":<none>") {
         _ if !is_local => None,
@@ -218,10 +171,7 @@ mod tests {
     #[test]
     fn only_images_from_a_registry_on_this_machine_are_leftovers() {
         let name = |image| test_registry(image);
-        assert_eq!(
-            name("127.0.0.1:5000/web:1@<none>"),
-            Some("127.0.0.1:5000/web:1".into())
-        );
+        assert_eq!(name("127.0.0.1:5000/web:1@<none>"), Some("127.0.0.1:5000/web:1".into()));
         assert_eq!(
             name("127.0.0.1:5000/web:<none>@sha256:1"),
             Some("127.0.0.1:5000/web@sha256:1".into())

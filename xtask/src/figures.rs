@@ -29,10 +29,7 @@ struct Row {
 /// Measures the rows that contain the word; fails unless all of them are met.
 pub(crate) fn run(word: &str) -> Result<()> {
     let workspace = Workspace::read()?;
-    let rows: Vec<_> = rows::all()
-        .into_iter()
-        .filter(|row| row.name.contains(word))
-        .collect();
+    let rows: Vec<_> = rows::all().into_iter().filter(|row| row.name.contains(word)).collect();
     if rows.is_empty() {
         return Err(Fault::Failed(format!(
             "no row contains `{word}`; `cargo xtask figures` shows all"
@@ -47,10 +44,7 @@ pub(crate) fn run(word: &str) -> Result<()> {
     for row in &rows {
         let got = match (row.measure)(&workspace) {
             Ok(got) => got,
-            Err(Fault::Failed(why)) => Got {
-                is_met: false,
-                text: why,
-            },
+            Err(Fault::Failed(why)) => Got { is_met: false, text: why },
             Err(fault) => {
                 docker::remove_leftovers()?;
                 return Err(fault);
@@ -61,10 +55,7 @@ pub(crate) fn run(word: &str) -> Result<()> {
         println!("{mark} | {} | {} | {}", row.name, row.asked, got.text);
     }
     if missed > 0 {
-        return Err(Fault::Failed(format!(
-            "{missed} of {} figures are not met",
-            rows.len()
-        )));
+        return Err(Fault::Failed(format!("{missed} of {} figures are not met", rows.len())));
     }
     println!("every figure is met");
     Ok(())

@@ -42,10 +42,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Failed(why) => f.write_str(why),
             Self::Usage(given) => {
-                write!(
-                    f,
-                    "`{given}` is not a command; `cargo xtask help` lists them"
-                )
+                write!(f, "`{given}` is not a command; `cargo xtask help` lists them")
             }
             Self::Interrupted => f.write_str("interrupted"),
         }
@@ -76,9 +73,7 @@ pub(crate) fn catch_signals() -> Result<()> {
 
 /// True once for each signal: the cleaning that follows an interruption is not interrupted by it.
 pub(crate) fn take_signal() -> bool {
-    SIGNALLED
-        .get()
-        .is_some_and(|flag| flag.swap(false, Ordering::SeqCst))
+    SIGNALLED.get().is_some_and(|flag| flag.swap(false, Ordering::SeqCst))
 }
 
 /// A silent job says that it still runs.
@@ -123,19 +118,9 @@ impl Job {
             what.push_str(argument.as_ref());
             command.arg(argument.as_ref());
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let limit = Duration::from_secs(300);
-        Self {
-            what,
-            command,
-            limit,
-            shown: false,
-            interrupt_at: None,
-        }
+        Self { what, command, limit, shown: false, interrupt_at: None }
     }
 
     pub(crate) fn limit(mut self, seconds: u64) -> Self {
@@ -179,11 +164,7 @@ impl Job {
             code => {
                 let how = code.map_or_else(|| "by a signal".into(), |code| format!("with {code}"));
                 // What was shown need not be shown again.
-                let tail = if shown {
-                    String::new()
-                } else {
-                    lines(&done.tail)
-                };
+                let tail = if shown { String::new() } else { lines(&done.tail) };
                 Err(Fault::Failed(format!("`{what}` ended {how}{tail}")))
             }
         }
@@ -193,20 +174,13 @@ impl Job {
     pub(crate) fn outcome(mut self) -> Result<Done> {
         let started = Instant::now();
         let mut child = self.command.spawn().map_err(|why| {
-            Fault::Failed(format!(
-                "cannot start `{}`: {why}; is it installed?",
-                self.what
-            ))
+            Fault::Failed(format!("cannot start `{}`: {why}; is it installed?", self.what))
         })?;
         let (sender, output) = channel();
         forward(child.stdout.take(), true, &sender);
         forward(child.stderr.take(), false, &sender);
         drop(sender);
-        let mut seen = Seen {
-            job: self,
-            stdout: String::new(),
-            tail: VecDeque::new(),
-        };
+        let mut seen = Seen { job: self, stdout: String::new(), tail: VecDeque::new() };
         let status = seen.follow(&mut child, &output, started);
         // Whatever it has left behind in its group ends with it, and so do its hands on our pipes.
         signal_group(&child, "KILL");
@@ -216,12 +190,7 @@ impl Job {
             seen.line(&child, line);
         }
         let took = started.elapsed();
-        Ok(Done {
-            code: status.code(),
-            stdout: seen.stdout,
-            took,
-            tail: seen.tail,
-        })
+        Ok(Done { code: status.code(), stdout: seen.stdout, took, tail: seen.tail })
     }
 }
 
@@ -235,10 +204,7 @@ fn forward(pipe: Option<impl Read + Send + 'static>, is_stdout: bool, to: &Sende
         let mut reader = BufReader::new(pipe);
         let mut bytes = Vec::new();
         // By bytes: a test may print what is not UTF-8.
-        while reader
-            .read_until(b'\n', &mut bytes)
-            .is_ok_and(|count| count > 0)
-        {
+        while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
             if to.send((is_stdout, line)).is_err() {
                 return;
@@ -302,11 +268,7 @@ impl Seen {
             }
             if heard.elapsed() >= HEARTBEAT {
                 heard = Instant::now();
-                println!(
-                    "    ... {} s of at most {} s",
-                    ran.as_secs(),
-                    limit.as_secs()
-                );
+                println!("    ... {} s of at most {} s", ran.as_secs(), limit.as_secs());
             }
         }
     }
@@ -318,12 +280,7 @@ impl Seen {
         if is_stdout {
             self.stdout.push_str(&line);
             self.stdout.push('\n');
-            if self
-                .job
-                .interrupt_at
-                .as_ref()
-                .is_some_and(|wanted| wanted(&line))
-            {
+            if self.job.interrupt_at.as_ref().is_some_and(|wanted| wanted(&line)) {
                 self.job.interrupt_at = None;
                 signal(&child.id().to_string(), "INT");
             }
@@ -351,11 +308,7 @@ fn lines(tail: &VecDeque<String>) -> String {
 fn end(child: &mut Child) -> Result<()> {
     signal_group(child, "TERM");
     let until = Instant::now() + GRACE;
-    while child
-        .try_wait()
-        .map_err(io("wait for a child process"))?
-        .is_none()
-    {
+    while child.try_wait().map_err(io("wait for a child process"))?.is_none() {
         if Instant::now() >= until {
             signal_group(child, "KILL");
             child.wait().map_err(io("wait for a child process"))?;
@@ -391,15 +344,9 @@ mod tests {
 
     #[test]
     fn a_failure_shows_the_last_lines_of_both_outputs() {
-        let fault = shell("echo one; echo two >&2; exit 7")
-            .run()
-            .unwrap_err()
-            .to_string();
+        let fault = shell("echo one; echo two >&2; exit 7").run().unwrap_err().to_string();
         assert!(fault.contains("ended with 7"), "{fault}");
-        assert!(
-            fault.contains("| one") && fault.contains("| two"),
-            "{fault}"
-        );
+        assert!(fault.contains("| one") && fault.contains("| two"), "{fault}");
     }
 
     #[test]
@@ -424,11 +371,7 @@ mod tests {
     #[test]
     fn a_line_of_output_can_ask_for_sigint() {
         let script = "trap 'echo caught; exit 5' INT; echo step 1; echo step 2; while :; do sleep 0.01; done";
-        let done = shell(script)
-            .limit(60)
-            .interrupt_at(|line| line == "step 2")
-            .outcome()
-            .unwrap();
+        let done = shell(script).limit(60).interrupt_at(|line| line == "step 2").outcome().unwrap();
         assert_eq!(done.code, Some(5));
         assert!(done.stdout.ends_with("caught\n"));
     }

@@ -1,14 +1,7 @@
 //! `cargo xtask`: the checks, the tests with the real parts that they need, and the measurements.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program that says what it does"
-)]
-#![allow(
-    clippy::indexing_slicing,
-    reason = "a JSON value answers null for what it does not have"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that says what it does")]
+#![allow(clippy::indexing_slicing, reason = "a JSON value answers null for what it does not have")]
 
 mod cargo;
 mod check;

@@ -42,10 +42,7 @@ const HAPROXY: Bought = Bought {
     name: "haproxy",
     official: "haproxy:2.6",
     variable: "DEPLOYKIT_HAPROXY_IMAGE",
-    program: Program {
-        package: "haproxy",
-        path: "usr/sbin/haproxy",
-    },
+    program: Program { package: "haproxy", path: "usr/sbin/haproxy" },
     destination: "usr/local/sbin/haproxy",
     changes: &[
         "USER root",
@@ -55,10 +52,7 @@ const HAPROXY: Bought = Bought {
     files: &[
         ("usr/local/etc/haproxy", None),
         ("var/lib/haproxy", None),
-        (
-            "etc/passwd",
-            Some("root:x:0:0:root:/:/none\nhaproxy:x:99:99::/var/lib/haproxy:/none\n"),
-        ),
+        ("etc/passwd", Some("root:x:0:0:root:/:/none\nhaproxy:x:99:99::/var/lib/haproxy:/none\n")),
         ("etc/group", Some("root:x:0:\nhaproxy:x:99:\n")),
     ],
 };
@@ -67,10 +61,7 @@ const REGISTRY: Bought = Bought {
     name: "registry",
     official: "registry:2",
     variable: "DEPLOYKIT_REGISTRY_IMAGE",
-    program: Program {
-        package: "docker-registry",
-        path: "usr/bin/docker-registry",
-    },
+    program: Program { package: "docker-registry", path: "usr/bin/docker-registry" },
     destination: "bin/registry",
     changes: &[
         "ENV REGISTRY_STORAGE_DELETE_ENABLED=true",
@@ -119,33 +110,18 @@ pub(crate) fn bring(workspace: &Workspace, system: bool) -> Result<()> {
             Err(fault) => return Err(fault),
         }
     }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Fault::Failed(missing.join("; ")))
-    }
+    if missing.is_empty() { Ok(()) } else { Err(Fault::Failed(missing.join("; "))) }
 }
 
 /// Compiles the service and makes one image for each way to behave.
 fn testbed(workspace: &Workspace, parts: &Path) -> Result<String> {
     let target = host()?;
     let root = workspace.root.join("Cargo.toml");
-    let arguments = [
-        "build",
-        "--release",
-        "--package",
-        "testbed",
-        "--bin",
-        "testbed",
-        "--target",
-    ];
+    let arguments = ["build", "--release", "--package", "testbed", "--bin", "testbed", "--target"];
     let more = [&*target, "--manifest-path", &*root.to_string_lossy()];
     Job::new("cargo", arguments.into_iter().chain(more))
         // An image from scratch has no C library. In this form it outranks whatever flags are set.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "-Ctarget-feature=+crt-static\u{1f}-Cstrip=symbols",
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static\u{1f}-Cstrip=symbols")
         .shown()
         .limit(600)
         .run()?;
@@ -172,34 +148,24 @@ fn testbed(workspace: &Workspace, parts: &Path) -> Result<String> {
             made += 1;
         }
     }
-    Ok(format!(
-        "{made} of {} images made, the others are up to date",
-        TESTBED.len()
-    ))
+    Ok(format!("{made} of {} images made, the others are up to date", TESTBED.len()))
 }
 
 impl Bought {
     fn bring(&self, parts: &Path, system: bool) -> Result<String> {
         let official = std::env::var(self.variable).unwrap_or_else(|_| self.official.into());
         let image = format!("deploykit/{}:parts", self.name);
-        let changes: Vec<_> = self
-            .changes
-            .iter()
-            .map(|change| (*change).to_owned())
-            .collect();
+        let changes: Vec<_> = self.changes.iter().map(|change| (*change).to_owned()).collect();
         let key = key(&(&official, system, &changes, self.files, self.destination));
         if docker::is_current(&image, &key)? {
             return Ok("up to date".into());
         }
-        let pulled = if system {
-            Err(Fault::Failed("--system takes Debian's package".into()))
-        } else {
-            docker::adopt(&official, &image, &key, &changes)
-        };
-        match pulled {
-            Ok(()) => return Ok(format!("the image {official}")),
-            Err(Fault::Interrupted) => return Err(Fault::Interrupted),
-            Err(fault) => println!("   {official} cannot be used, so Debian's package is: {fault}"),
+        if !system {
+            match docker::adopt(&official, &image, &key, &changes) {
+                Ok(()) => return Ok(format!("the image {official}")),
+                Err(Fault::Interrupted) => return Err(Fault::Interrupted),
+                Err(why) => println!("   no {official}, so Debian's package is taken: {why}"),
+            }
         }
         let work = parts.join(self.name);
         let tree = clear(&work.join("image"))?;
@@ -242,10 +208,6 @@ fn clear(directory: &Path) -> Result<PathBuf> {
 /// The target triple of this machine.
 fn host() -> Result<String> {
     let done = Job::new("rustc", ["-vV"]).limit(60).run()?;
-    let host = done
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned)
-        .ok_or_else(|| "`rustc -vV` names no host".to_owned().into())
+    let host = done.stdout.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "`rustc -vV` names no host".to_owned().into())
 }

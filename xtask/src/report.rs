@@ -13,10 +13,7 @@ pub(crate) struct Report(Value);
 impl Report {
     /// Reads the last line of the standard output.
     pub(crate) fn parse(stdout: &str) -> Result<Self> {
-        let last = stdout
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or_default();
+        let last = stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         match serde_json::from_str(last) {
             Ok(value @ Value::Object(_)) => Ok(Self(value)),
             _ => Err(Fault::Failed(format!(
@@ -41,9 +38,7 @@ impl Report {
     /// The places that have answered a failed request, and how many each.
     pub(crate) fn failed_by_place(&self) -> Option<Vec<(&str, u64)>> {
         let places = self.0["failed_by_place"].as_object()?;
-        let counts = places
-            .iter()
-            .map(|(place, count)| Some((&**place, count.as_u64()?)));
+        let counts = places.iter().map(|(place, count)| Some((&**place, count.as_u64()?)));
         let counts = counts.collect::<Option<Vec<_>>>()?;
         Some(counts.into_iter().filter(|(_, count)| *count > 0).collect())
     }
@@ -69,10 +64,7 @@ mod tests {
             "step 1\n{\"outcome\":\"rolled_back\",\"failed\":3,\"failed_by_place\":{\"A\":0,\"B\":3}}\n\n",
         )
         .unwrap();
-        assert_eq!(
-            (report.outcome(), report.failed()),
-            ("rolled_back", Some(3))
-        );
+        assert_eq!((report.outcome(), report.failed()), ("rolled_back", Some(3)));
         assert_eq!(report.failed_by_place(), Some(vec![("B", 3)]));
         assert_eq!(report.requests(), None);
     }

@@ -20,10 +20,7 @@ struct Row {
 
 impl Steps {
     pub(crate) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            rows: Vec::new(),
-        }
+        Self { started: Instant::now(), rows: Vec::new() }
     }
 
     /// Runs one step. Its failure is kept for the end, so that one run shows all of them; only an
@@ -49,31 +46,18 @@ impl Steps {
             None => println!("   {name}: ok, {}", seconds(took)),
             Some(why) => println!("   {name}: FAILED, {}: {why}", seconds(took)),
         }
-        self.rows.push(Row {
-            name: name.to_owned(),
-            took,
-            fault,
-        });
+        self.rows.push(Row { name: name.to_owned(), took, fault });
         Ok(value)
     }
 
     /// Counts the time of what is not a step.
     pub(crate) fn add(&mut self, name: &str, took: Duration) {
-        self.rows.push(Row {
-            name: name.to_owned(),
-            took,
-            fault: None,
-        });
+        self.rows.push(Row { name: name.to_owned(), took, fault: None });
     }
 
     /// Prints where the time went, and fails when a step has.
     pub(crate) fn end(self) -> Result<()> {
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.name.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
         println!("\nWhere the time went");
         for row in &self.rows {
             let mark = if row.fault.is_some() { "FAILED" } else { "ok" };
@@ -83,20 +67,12 @@ impl Steps {
         let failed: Vec<_> = self
             .rows
             .iter()
-            .filter_map(|row| {
-                row.fault
-                    .as_ref()
-                    .map(|why| format!("\n  {}: {why}", row.name))
-            })
+            .filter_map(|row| row.fault.as_ref().map(|why| format!("\n  {}: {why}", row.name)))
             .collect();
         if failed.is_empty() {
             return Ok(());
         }
-        Err(Fault::Failed(format!(
-            "{} failed:{}",
-            count(failed.len()),
-            failed.concat()
-        )))
+        Err(Fault::Failed(format!("{} failed:{}", count(failed.len()), failed.concat())))
     }
 }
 
@@ -105,9 +81,5 @@ fn seconds(duration: Duration) -> String {
 }
 
 fn count(steps: usize) -> String {
-    if steps == 1 {
-        "one step".into()
-    } else {
-        format!("{steps} steps")
-    }
+    if steps == 1 { "one step".into() } else { format!("{steps} steps") }
 }

@@ -63,9 +63,7 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
     let features = workspace.features(with_docker);
     let with = |arguments: &str| {
         let arguments = arguments.split(' ').map(str::to_owned);
-        arguments
-            .chain(features.iter().cloned())
-            .collect::<Vec<_>>()
+        arguments.chain(features.iter().cloned()).collect::<Vec<_>>()
     };
     steps.step("tests", || {
         let job = if has_nextest()? {
@@ -87,14 +85,9 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
     let facade = workspace.package("deploykit")?;
     steps.step("examples are there", || has_examples(facade))?;
     for example in &facade.examples {
-        let needs_docker = example
-            .required_features
-            .iter()
-            .any(|one| one == DOCKER_FEATURE);
+        let needs_docker = example.required_features.iter().any(|one| one == DOCKER_FEATURE);
         if !needs_docker || with_docker {
-            steps.step(&format!("example {}", example.name), || {
-                run_example(example)
-            })?;
+            steps.step(&format!("example {}", example.name), || run_example(example))?;
         }
     }
     Ok(())
@@ -104,9 +97,7 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
 fn has_examples(facade: &Package) -> Result<()> {
     for name in ["quickstart", "docker"] {
         if !facade.examples.iter().any(|example| example.name == name) {
-            return Err(Fault::Failed(format!(
-                "the example `{name}` is missing in examples/"
-            )));
+            return Err(Fault::Failed(format!("the example `{name}` is missing in examples/")));
         }
     }
     Ok(())
@@ -124,27 +115,18 @@ fn run_example(example: &Example) -> Result<()> {
         arguments.extend(["--", "--strategy", "blue-green", "--replicas", "2"]);
         arguments.extend(["--load", "100", "--requests", "500", "--json"]);
     }
-    let done = Job::new("cargo", arguments)
-        .shown()
-        .limit(EXAMPLE_LIMIT)
-        .run()?;
+    let done = Job::new("cargo", arguments).shown().limit(EXAMPLE_LIMIT).run()?;
     if is_docker {
         let report = Report::parse(&done.stdout)?;
         if report.outcome() != "promoted" || report.failed() != Some(0) {
-            return Err(Fault::Failed(format!(
-                "promoted with 0 failed was asked; got {report}"
-            )));
+            return Err(Fault::Failed(format!("promoted with 0 failed was asked; got {report}")));
         }
     }
     Ok(())
 }
 
 fn has_nextest() -> Result<bool> {
-    Ok(Job::new("cargo", ["nextest", "--version"])
-        .limit(30)
-        .outcome()?
-        .code
-        == Some(0))
+    Ok(Job::new("cargo", ["nextest", "--version"]).limit(30).outcome()?.code == Some(0))
 }
 
 fn clean() -> Result<()> {
@@ -193,10 +175,7 @@ mod tests {
     fn what_was_not_tested_is_said_last_and_fails_only_when_strict() {
         let last = |outcome, strict| last_line(outcome, Some("no\nEngine".into()), strict);
         assert!(last(Ok(()), false).is_ok());
-        for outcome in [
-            last(Ok(()), true),
-            last(Err(Fault::Failed("x".into())), false),
-        ] {
+        for outcome in [last(Ok(()), true), last(Err(Fault::Failed("x".into())), false)] {
             let text = outcome.unwrap_err().to_string();
             assert_eq!(text.lines().last(), Some("NOT TESTED: docker (no Engine)"));
         }

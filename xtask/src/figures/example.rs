@@ -11,11 +11,7 @@ const LIMIT: u64 = 600;
 pub(super) fn build() -> Result<()> {
     let arguments = ["build", "--quiet", "--release", "--example", "docker"];
     let features = ["--features", "full"];
-    Job::new("cargo", arguments.into_iter().chain(features))
-        .shown()
-        .limit(1200)
-        .run()
-        .map(drop)
+    Job::new("cargo", arguments.into_iter().chain(features)).shown().limit(1200).run().map(drop)
 }
 
 /// One run of the example.
@@ -41,11 +37,7 @@ pub(super) struct Outcome {
 impl Run {
     pub(super) fn start(&self, workspace: &Workspace) -> Result<Outcome> {
         let program = workspace.target.join("release/examples/docker");
-        let mut arguments = vec![
-            "--strategy".to_owned(),
-            "blue-green".into(),
-            "--json".into(),
-        ];
+        let mut arguments = vec!["--strategy".to_owned(), "blue-green".into(), "--json".into()];
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         option("--replicas", self.replicas.to_string());
         option("--load", "200".into());
@@ -59,12 +51,7 @@ impl Run {
         }
         let Done { code, stdout, .. } = job.outcome()?;
         let (reached, steps) = stdout.lines().rev().find_map(step).unwrap_or((0, 0));
-        Ok(Outcome {
-            code,
-            report: Report::parse(&stdout)?,
-            steps,
-            reached,
-        })
+        Ok(Outcome { code, report: Report::parse(&stdout)?, steps, reached })
     }
 }
 

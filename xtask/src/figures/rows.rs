@@ -36,20 +36,12 @@ pub(super) fn all() -> Vec<Row> {
             format!("docker, {replicas} replicas"),
             format!("promoted, 0 failed of at least {REQUESTS}"),
             move |workspace| {
-                let run = Run {
-                    replicas,
-                    requests: REQUESTS,
-                    bad: None,
-                    interrupt_at: None,
-                };
+                let run = Run { replicas, requests: REQUESTS, bad: None, interrupt_at: None };
                 let outcome = run.start(workspace)?;
                 let is_met = ended(&outcome, "promoted", PROMOTED)
                     && outcome.report.failed() == Some(0)
                     && outcome.report.requests() >= Some(REQUESTS);
-                Ok(Got {
-                    is_met,
-                    text: told(&outcome),
-                })
+                Ok(Got { is_met, text: told(&outcome) })
             },
         ));
     }
@@ -62,10 +54,7 @@ pub(super) fn all() -> Vec<Row> {
                     let outcome = bad_run(replicas, bad).start(workspace)?;
                     let is_met = ended(&outcome, "rolled_back", ROLLED_BACK)
                         && outcome.report.failed() == Some(0);
-                    Ok(Got {
-                        is_met,
-                        text: told(&outcome),
-                    })
+                    Ok(Got { is_met, text: told(&outcome) })
                 },
             ));
         }
@@ -89,35 +78,19 @@ pub(super) fn all() -> Vec<Row> {
         format!("at most {} s", QUICKSTART.as_secs()),
         quickstart,
     ));
-    rows.push(row(
-        "crates below deploykit-core".into(),
-        format!("at most {CORE_CRATES}"),
-        |_| {
-            let count = dependencies("deploykit-core")?.len();
-            Ok(Got {
-                is_met: count <= CORE_CRATES,
-                text: count.to_string(),
-            })
-        },
-    ));
+    rows.push(row("crates below deploykit-core".into(), format!("at most {CORE_CRATES}"), |_| {
+        let count = dependencies("deploykit-core")?.len();
+        Ok(Got { is_met: count <= CORE_CRATES, text: count.to_string() })
+    }));
     rows
 }
 
 fn row(name: String, asked: String, measure: impl Fn(&Workspace) -> Result<Got> + 'static) -> Row {
-    Row {
-        name,
-        asked,
-        measure: Box::new(measure),
-    }
+    Row { name, asked, measure: Box::new(measure) }
 }
 
 fn bad_run(replicas: u32, bad: &'static str) -> Run {
-    Run {
-        replicas,
-        requests: REQUESTS_OF_BAD,
-        bad: Some(bad),
-        interrupt_at: None,
-    }
+    Run { replicas, requests: REQUESTS_OF_BAD, bad: Some(bad), interrupt_at: None }
 }
 
 fn ended(outcome: &Outcome, word: &str, code: i32) -> bool {
@@ -127,11 +100,8 @@ fn ended(outcome: &Outcome, word: &str, code: i32) -> bool {
 fn told(outcome: &Outcome) -> String {
     let Outcome { code, report, .. } = outcome;
     let number = |value: Option<u64>| value.map_or_else(|| "?".into(), |value| value.to_string());
-    let seconds = |name| {
-        report
-            .seconds(name)
-            .map_or_else(|| "?".into(), |value| format!("{value:.1}"))
-    };
+    let seconds =
+        |name| report.seconds(name).map_or_else(|| "?".into(), |value| format!("{value:.1}"));
     format!(
         "{} (exit code {}), {} failed of {}, {} s, floor {} s",
         report.outcome(),
@@ -148,9 +118,8 @@ fn errors(workspace: &Workspace, replicas: u32) -> Result<Got> {
     let report = &outcome.report;
     let by_place = report.failed_by_place();
     // Without any failure the version was never tried, and the row would say nothing.
-    let is_from_new_place = by_place
-        .as_ref()
-        .is_some_and(|places| matches!(&places[..], [(NEW_PLACE, _)]));
+    let is_from_new_place =
+        by_place.as_ref().is_some_and(|places| matches!(&places[..], [(NEW_PLACE, _)]));
     let is_met = ended(&outcome, "rolled_back", ROLLED_BACK) && is_from_new_place;
     let share = match (report.failed(), report.requests()) {
         (Some(failed), Some(requests)) if requests > 0 => {
@@ -159,31 +128,17 @@ fn errors(workspace: &Workspace, replicas: u32) -> Result<Got> {
         _ => "unknown".into(),
     };
     let places = by_place.unwrap_or_default();
-    Ok(Got {
-        is_met,
-        text: format!("{}, share {share}, by place {places:?}", told(&outcome)),
-    })
+    Ok(Got { is_met, text: format!("{}, share {share}, by place {places:?}", told(&outcome)) })
 }
 
 fn interrupted(workspace: &Workspace, step: u32) -> Result<Got> {
-    let run = Run {
-        replicas: 4,
-        requests: REQUESTS_OF_BAD,
-        bad: None,
-        interrupt_at: Some(step),
-    };
+    let run = Run { replicas: 4, requests: REQUESTS_OF_BAD, bad: None, interrupt_at: Some(step) };
     let outcome = run.start(workspace)?;
     if outcome.steps > 0 && outcome.steps < step && outcome.reached == outcome.steps {
-        return Ok(Got {
-            is_met: true,
-            text: format!("the plan has {} steps", outcome.steps),
-        });
+        return Ok(Got { is_met: true, text: format!("the plan has {} steps", outcome.steps) });
     }
     let is_met = ended(&outcome, "aborted", ABORTED) && outcome.report.failed() == Some(0);
-    Ok(Got {
-        is_met,
-        text: told(&outcome),
-    })
+    Ok(Got { is_met, text: told(&outcome) })
 }
 
 /// Clones the last commit into an empty directory, fetches, and then takes the time.
@@ -199,9 +154,7 @@ fn quickstart(workspace: &Workspace) -> Result<Got> {
 fn time_quickstart(root: &Path, clone: &Path) -> Result<Got> {
     let (from, to) = (root.to_string_lossy(), clone.to_string_lossy());
     Job::new("git", ["clone", "--quiet", &*from, &*to]).run()?;
-    Job::new("cargo", ["fetch", "--quiet"])
-        .within(clone)
-        .run()?;
+    Job::new("cargo", ["fetch", "--quiet"]).within(clone).run()?;
     let took = Job::new("cargo", ["run", "--example", "quickstart"])
         .within(clone)
         .without_env("CARGO_TARGET_DIR")
@@ -209,8 +162,5 @@ fn time_quickstart(root: &Path, clone: &Path) -> Result<Got> {
         .run()
         .map_err(|why| Fault::Failed(format!("{why} (only what is committed is cloned)")))?
         .took;
-    Ok(Got {
-        is_met: took <= QUICKSTART,
-        text: format!("{:.1} s", took.as_secs_f64()),
-    })
+    Ok(Got { is_met: took <= QUICKSTART, text: format!("{:.1} s", took.as_secs_f64()) })
 }
