@@ -196,14 +196,14 @@ mod tests {
         use Verdict::{Fail, Pass};
         let judge = Judge::new().with_successes(2).with_failure_limit(1);
         assert_eq!(after(&[Pass, Fail, Pass], &judge), Verdict::Inconclusive);
-        assert_eq!(after(&[Pass, Fail, Pass, Pass], &judge), Verdict::Pass);
+        assert_eq!(after(&[Pass, Fail, Pass, Pass], &judge), Pass);
     }
 
     #[test]
     fn one_failure_over_the_limit_fails_whatever_passes_after_it() {
         use Verdict::{Fail, Pass};
         let judge = Judge::new().with_successes(1).with_failure_limit(1);
-        assert_eq!(after(&[Fail, Fail, Pass, Pass], &judge), Verdict::Fail);
+        assert_eq!(after(&[Fail, Fail, Pass, Pass], &judge), Fail);
     }
 
     #[test]

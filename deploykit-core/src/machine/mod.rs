@@ -5,10 +5,13 @@
 
 mod effect;
 mod event;
+mod facts;
 mod gates;
 mod op;
+mod result;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,11 +19,12 @@ use std::time::Duration;
 pub use effect::EffectId;
 pub(crate) use effect::{Call, Change, Effect};
 pub use event::{Event, Record, Seen, Survey};
+use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};
 
 use crate::name::{Place, RevisionId, RolloutId};
-use crate::outcome::{Outcome, Report, Roles, StepTime};
+use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Standing};
 use crate::routing::Routing;
 use crate::time::Timestamp;
@@ -76,35 +80,6 @@ pub(crate) enum Phase {
 pub(crate) struct Why {
     pub(crate) text: String,
     pub(crate) aborted_by: Option<String>,
-}
-
-/// What has been done or found so far: what undoing is computed from.
-#[derive(Debug, Default)]
-pub(crate) struct Facts {
-    revision: Option<RevisionId>,
-    /// Stable as it was first seen.
-    stable: Option<Seen>,
-    stable_was_unhealthy: bool,
-    /// How many tasks the candidate was last found to need.
-    needed: u32,
-    launched: bool,
-    routing_touched: bool,
-    /// The routings that were set here.
-    routings: Vec<Routing>,
-    test_touched: bool,
-    promoted: bool,
-    hold_until: Option<Timestamp>,
-    retired: Vec<Place>,
-    notes: Vec<String>,
-    problems: Vec<String>,
-}
-
-impl Facts {
-    /// The place that is held now.
-    fn held_place(&self, plan: &Plan) -> Option<Place> {
-        let held = if self.promoted { &plan.world.stable } else { &plan.world.held };
-        held.as_ref().map(|held| held.place).filter(|place| !self.retired.contains(place))
-    }
 }
 
 impl Machine {
@@ -544,136 +519,5 @@ impl Machine {
         self.queue.clear();
         self.number += 1;
         self.phase = Phase::Ended(outcome, why);
-    }
-
-    // --- wishes out ------------------------------------------------------------------------------------------------
-
-    /// What is wanted now. Whatever is not in it any more is to be cancelled, unless it is a mutation.
-    pub(crate) fn effects(&self) -> Vec<Effect> {
-        if self.began.is_none() || matches!(self.phase, Phase::Ended(..)) {
-            return Vec::new();
-        }
-        let id = |part, n| EffectId(self.number, part, n);
-        let mut effects = Vec::new();
-        if let Some(call) = self.main_call() {
-            effects.push(Effect { id: id(MAIN, self.pauses), call });
-        }
-        if let Some(since) = self.paused {
-            let until = since.plus(LONGEST_PAUSE);
-            effects.push(Effect { id: id(PAUSE, self.pauses), call: Call::Wait { until } });
-        }
-        if let Some(Op::Measure { .. } | Op::Soak { .. }) = self.op
-            && self.pending.is_none()
-        {
-            for (part, n, call) in self.gates.calls() {
-                effects.push(Effect { id: id(FIRST_GATE + part, n), call });
-            }
-            let guard = Call::Guard { place: self.plan.candidate, count: self.facts.needed };
-            effects.push(Effect { id: id(GUARD, 0), call: guard });
-        }
-        effects
-    }
-
-    fn main_call(&self) -> Option<Call> {
-        let call = match self.op.as_ref()? {
-            Op::Register => Call::Register { release: Box::new(self.plan.release.clone()) },
-            Op::Grow | Op::Ensure { .. } => Call::Survey,
-            Op::Launch { place, count } => {
-                let revision = self.revision_of(*place)?;
-                Call::Launch { place: *place, revision, count: *count }
-            }
-            Op::AwaitHealthy { side, place, count, within } => Call::AwaitHealthy {
-                place: *place,
-                count: *count,
-                until: self.entered.plus(*within),
-                patient: *side == Side::Stable,
-            },
-            Op::Route { to, undoing } => {
-                let mut ours = self.facts.routings.clone();
-                ours.push(self.plan.world.routing.clone());
-                Call::Route(Change {
-                    to: to.clone(),
-                    ours,
-                    leaving: undoing.then_some(self.plan.candidate),
-                })
-            }
-            Op::Test { place } => Call::Test { place: *place },
-            Op::Measure { .. } => return None,
-            Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
-            Op::Soak { time, .. } => {
-                Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
-            }
-            Op::Promote | Op::Hold { .. } => Call::Decide,
-            Op::Drain { place, within } => {
-                Call::Drain { place: *place, until: self.entered.plus(*within) }
-            }
-            Op::Retire { place } => Call::Retire { place: *place },
-        };
-        Some(call)
-    }
-
-    fn revision_of(&self, place: Place) -> Option<RevisionId> {
-        if place == self.plan.candidate {
-            return self.facts.revision.clone();
-        }
-        self.plan.world.stable.as_ref().filter(|s| s.place == place).map(|s| s.revision.clone())
-    }
-
-    // --- what came of it -------------------------------------------------------------------------------------------
-
-    /// Which place is what after all that was done.
-    pub(crate) fn roles(&self) -> Roles {
-        let world = &self.plan.world;
-        let left = |standing: &Option<Standing>| {
-            standing.clone().filter(|standing| !self.facts.retired.contains(&standing.place))
-        };
-        if !self.facts.promoted {
-            return Roles {
-                stable: world.stable.clone(),
-                held: left(&world.held),
-                hold_until: None,
-            };
-        }
-        let revision = self.facts.revision.clone().unwrap_or_else(|| RevisionId::new(""));
-        Roles {
-            stable: Some(Standing { place: self.plan.candidate, revision }),
-            held: left(&world.stable),
-            hold_until: self.facts.hold_until,
-        }
-    }
-
-    /// How many tasks stable has now, as far as is known here.
-    pub(crate) fn tasks(&self) -> u32 {
-        let first = self.facts.stable.as_ref().map(|seen| seen.desired);
-        if self.facts.promoted {
-            self.facts.needed
-        } else {
-            first.unwrap_or(self.plan.world.desired)
-        }
-    }
-
-    /// The report; meaningful at the end.
-    pub(crate) fn report(&self) -> Report {
-        let (outcome, why) = match &self.phase {
-            Phase::Ended(outcome, why) => (outcome.clone(), why.clone()),
-            Phase::Undo(why) => (Outcome::NeedsOperator, Some(why.text.clone())),
-            Phase::Forward(_) => (Outcome::NeedsOperator, None),
-        };
-        Report {
-            rollout: Some(self.rollout.clone()),
-            service: self.plan.service.clone(),
-            strategy: self.plan.strategy.clone(),
-            before: self.plan.before.as_ref().map(|release| release.image.clone()),
-            release: self.plan.release.image.clone(),
-            candidate: self.plan.candidate,
-            outcome,
-            why,
-            stable_was_unhealthy: self.facts.stable_was_unhealthy,
-            problems: self.facts.problems.clone(),
-            notes: self.facts.notes.clone(),
-            began: self.began.unwrap_or_default(),
-            ended: self.now,
-            steps: self.steps.clone(),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Facts;
+use super::facts::Facts;
 use crate::name::{Place, Role};
 use crate::plan::{GateUse, Plan, Step};
 use crate::routing::{Routing, Weight};

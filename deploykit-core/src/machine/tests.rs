@@ -11,6 +11,7 @@ use crate::name::GateName;
 use crate::name::ServiceName;
 use crate::plan::{Draft, FORMAT, Fingerprint, GateUse};
 use crate::provider::Measurement;
+use crate::outcome::Roles;
 use crate::release::{Release, ServiceSpec};
 use crate::routing::Weight;
 use crate::store::Owner;

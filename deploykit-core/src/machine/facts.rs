@@ -1,0 +1,34 @@
+use super::event::Seen;
+use crate::name::{Place, RevisionId};
+use crate::plan::Plan;
+use crate::routing::Routing;
+use crate::time::Timestamp;
+
+/// What has been done or found so far: what undoing is computed from.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) revision: Option<RevisionId>,
+    /// Stable as it was first seen.
+    pub(super) stable: Option<Seen>,
+    pub(super) stable_was_unhealthy: bool,
+    /// How many tasks the candidate was last found to need.
+    pub(super) needed: u32,
+    pub(super) launched: bool,
+    pub(super) routing_touched: bool,
+    /// The routings that were set here.
+    pub(super) routings: Vec<Routing>,
+    pub(super) test_touched: bool,
+    pub(super) promoted: bool,
+    pub(super) hold_until: Option<Timestamp>,
+    pub(super) retired: Vec<Place>,
+    pub(super) notes: Vec<String>,
+    pub(super) problems: Vec<String>,
+}
+
+impl Facts {
+    /// The place that is held now.
+    pub(super) fn held_place(&self, plan: &Plan) -> Option<Place> {
+        let held = if self.promoted { &plan.world.stable } else { &plan.world.held };
+        held.as_ref().map(|held| held.place).filter(|place| !self.retired.contains(place))
+    }
+}

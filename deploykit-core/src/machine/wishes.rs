@@ -1,0 +1,79 @@
+//! What the machine wants: a function of its state.
+
+use super::effect::{Call, Change, Effect, EffectId};
+use super::op::{Op, Side};
+use super::{FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
+use crate::name::{Place, RevisionId};
+
+impl Machine {
+    /// What is wanted now. Whatever is not in it any more is to be cancelled, unless it is a mutation.
+    pub(crate) fn effects(&self) -> Vec<Effect> {
+        if self.began.is_none() || matches!(self.phase, Phase::Ended(..)) {
+            return Vec::new();
+        }
+        let id = |part, n| EffectId(self.number, part, n);
+        let mut effects = Vec::new();
+        if let Some(call) = self.main_call() {
+            effects.push(Effect { id: id(MAIN, self.pauses), call });
+        }
+        if let Some(since) = self.paused {
+            let until = since.plus(LONGEST_PAUSE);
+            effects.push(Effect { id: id(PAUSE, self.pauses), call: Call::Wait { until } });
+        }
+        if let Some(Op::Measure { .. } | Op::Soak { .. }) = self.op
+            && self.pending.is_none()
+        {
+            for (part, n, call) in self.gates.calls() {
+                effects.push(Effect { id: id(FIRST_GATE + part, n), call });
+            }
+            let guard = Call::Guard { place: self.plan.candidate, count: self.facts.needed };
+            effects.push(Effect { id: id(GUARD, 0), call: guard });
+        }
+        effects
+    }
+
+    pub(super) fn main_call(&self) -> Option<Call> {
+        let call = match self.op.as_ref()? {
+            Op::Register => Call::Register { release: Box::new(self.plan.release.clone()) },
+            Op::Grow | Op::Ensure { .. } => Call::Survey,
+            Op::Launch { place, count } => {
+                let revision = self.revision_of(*place)?;
+                Call::Launch { place: *place, revision, count: *count }
+            }
+            Op::AwaitHealthy { side, place, count, within } => Call::AwaitHealthy {
+                place: *place,
+                count: *count,
+                until: self.entered.plus(*within),
+                patient: *side == Side::Stable,
+            },
+            Op::Route { to, undoing } => {
+                let mut ours = self.facts.routings.clone();
+                ours.push(self.plan.world.routing.clone());
+                Call::Route(Change {
+                    to: to.clone(),
+                    ours,
+                    leaving: undoing.then_some(self.plan.candidate),
+                })
+            }
+            Op::Test { place } => Call::Test { place: *place },
+            Op::Measure { .. } => return None,
+            Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
+            Op::Soak { time, .. } => {
+                Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
+            }
+            Op::Promote | Op::Hold { .. } => Call::Decide,
+            Op::Drain { place, within } => {
+                Call::Drain { place: *place, until: self.entered.plus(*within) }
+            }
+            Op::Retire { place } => Call::Retire { place: *place },
+        };
+        Some(call)
+    }
+
+    fn revision_of(&self, place: Place) -> Option<RevisionId> {
+        if place == self.plan.candidate {
+            return self.facts.revision.clone();
+        }
+        self.plan.world.stable.as_ref().filter(|s| s.place == place).map(|s| s.revision.clone())
+    }
+}
