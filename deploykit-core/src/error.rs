@@ -59,17 +59,9 @@ impl Error {
     ///
     /// It counts as [temporary](Self::is_temporary) when its kind is `Unavailable`, `Throttled` or `Timeout`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let temporary = matches!(
-            kind,
-            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout
-        );
-        Self(Box::new(Inner {
-            kind,
-            temporary,
-            message: message.into(),
-            hint: None,
-            source: None,
-        }))
+        let temporary =
+            matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout);
+        Self(Box::new(Inner { kind, temporary, message: message.into(), hint: None, source: None }))
     }
 
     /// Short for [`new`](Self::new) with [`ErrorKind::Invalid`].
@@ -176,10 +168,7 @@ mod tests {
         let error = Error::new(ErrorKind::Unavailable, "registry r1 does not answer")
             .with_hint("check the network")
             .with_source(std::io::Error::other("connection refused"));
-        assert_eq!(
-            error.to_string(),
-            "registry r1 does not answer; check the network"
-        );
+        assert_eq!(error.to_string(), "registry r1 does not answer; check the network");
         assert_eq!(
             error.report(),
             "registry r1 does not answer: connection refused; check the network"

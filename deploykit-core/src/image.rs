@@ -35,24 +35,13 @@ impl ImageRef {
                 .with_hint("write it as registry/repository:tag or repository@sha256:digest")
         };
         if text.starts_with("sha256:") {
-            let digest = text
-                .parse::<Digest>()
-                .map_err(|e| wrong(e.message().to_owned()))?;
-            return Ok(Self {
-                name: String::new(),
-                tag: None,
-                digest: Some(digest),
-            });
+            let digest = text.parse::<Digest>().map_err(|e| wrong(e.message().to_owned()))?;
+            return Ok(Self { name: String::new(), tag: None, digest: Some(digest) });
         }
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (
-                rest,
-                Some(
-                    digest
-                        .parse::<Digest>()
-                        .map_err(|e| wrong(e.message().to_owned()))?,
-                ),
-            ),
+            Some((rest, digest)) => {
+                (rest, Some(digest.parse::<Digest>().map_err(|e| wrong(e.message().to_owned()))?))
+            }
             None => (text, None),
         };
         let last = rest.rfind('/').map_or(0, |slash| slash + 1);
@@ -61,9 +50,7 @@ impl ImageRef {
             None => (rest, None),
         };
         if name.is_empty() || name.len() > LONGEST_NAME {
-            return Err(wrong(
-                "the name is empty or longer than 255 characters".into(),
-            ));
+            return Err(wrong("the name is empty or longer than 255 characters".into()));
         }
         let mut components = name.split('/').peekable();
         let first = components.peek().copied().unwrap_or_default();
@@ -81,16 +68,10 @@ impl ImageRef {
             let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
             let start = tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
             if !start || tag.len() > LONGEST_TAG || !tag.chars().all(good) {
-                return Err(wrong(format!(
-                    "tag {tag:?} is not 1 to 128 letters, digits, _ . -"
-                )));
+                return Err(wrong(format!("tag {tag:?} is not 1 to 128 letters, digits, _ . -")));
             }
         }
-        Ok(Self {
-            name: name.to_owned(),
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { name: name.to_owned(), tag: tag.map(str::to_owned), digest })
     }
 
     /// Registry and repository, without tag and digest; empty for an image known by its id only.
@@ -100,10 +81,7 @@ impl ImageRef {
 
     /// The registry's host, where the reference names one.
     pub fn registry(&self) -> Option<&str> {
-        self.name
-            .split_once('/')
-            .map(|(first, _)| first)
-            .filter(|first| is_host(first))
+        self.name.split_once('/').map(|(first, _)| first).filter(|first| is_host(first))
     }
 
     /// The tag, where one is written.
@@ -119,14 +97,10 @@ impl ImageRef {
 
 /// A first component is a host when it could not be a repository's: it has a dot or a port, or is `localhost`.
 fn is_host(component: &str) -> bool {
-    let (host, port) = component
-        .split_once(':')
-        .map_or((component, None), |(h, p)| (h, Some(p)));
+    let (host, port) = component.split_once(':').map_or((component, None), |(h, p)| (h, Some(p)));
     let looks = component.contains(['.', ':']) || component == "localhost";
     let host_good = !host.is_empty()
-        && host
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
     looks && host_good && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
@@ -135,9 +109,7 @@ fn is_component(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(alphanumeric)
         && text.ends_with(alphanumeric)
-        && text
-            .chars()
-            .all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '-'))
+        && text.chars().all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '-'))
         && text
             .split(alphanumeric)
             .all(|gap| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|b| b == b'-'))
@@ -236,9 +208,7 @@ impl FromStr for Digest {
         if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid(format!(
-                "digest {text:?} is not sha256: and 64 hexadecimal digits"
-            )))
+            Err(Error::invalid(format!("digest {text:?} is not sha256: and 64 hexadecimal digits")))
         }
     }
 }
@@ -270,20 +240,12 @@ pub struct PinnedImage {
 impl PinnedImage {
     /// An image of a registry, by its manifest's digest.
     pub fn pushed(asked: ImageRef, digest: Digest) -> Self {
-        Self {
-            asked,
-            digest,
-            local: false,
-        }
+        Self { asked, digest, local: false }
     }
 
     /// An image that only the orchestrator's machine has, by its id.
     pub fn local(asked: ImageRef, id: Digest) -> Self {
-        Self {
-            asked,
-            digest: id,
-            local: true,
-        }
+        Self { asked, digest: id, local: true }
     }
 
     /// What to give an engine: `repository@sha256:…`, or the id of a local image.
@@ -361,9 +323,6 @@ mod tests {
     #[test]
     fn a_port_is_not_taken_for_a_tag() {
         let image = ImageRef::parse("localhost:5000/web").unwrap();
-        assert_eq!(
-            (image.registry(), image.tag()),
-            (Some("localhost:5000"), None)
-        );
+        assert_eq!((image.registry(), image.tag()), (Some("localhost:5000"), None));
     }
 }

@@ -24,9 +24,7 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "http-gate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-gate")))]
 pub use gate::HttpGate;
-pub use gate::{
-    AllOf, AnyOf, CommandGate, FunctionGate, TcpGate, all_of, any_of, gate_fn,
-};
+pub use gate::{AllOf, AnyOf, CommandGate, FunctionGate, TcpGate, all_of, any_of, gate_fn};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use machine::{EffectId, Event, Record, Seen, Survey};

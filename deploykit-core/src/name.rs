@@ -89,9 +89,8 @@ impl ServiceName {
         if name.len() > LONGEST_SERVICE_NAME {
             return wrong("is too long");
         }
-        if let Some(bad) = name
-            .chars()
-            .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-'))
+        if let Some(bad) =
+            name.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-'))
         {
             return wrong(&format!("contains {bad:?}"));
         }
@@ -197,9 +196,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.as_bytes() {
             [letter @ b'A'..=b'Z'] => Ok(Self(letter - b'A')),
-            _ => Err(Error::invalid(format!(
-                "place {text:?} is not one letter from A to Z"
-            ))),
+            _ => Err(Error::invalid(format!("place {text:?} is not one letter from A to Z"))),
         }
     }
 }

@@ -130,25 +130,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(rollout) = &self.rollout else {
-            return write!(
-                f,
-                "{} already runs {}; nothing was done",
-                self.service, self.release
-            );
+            return write!(f, "{} already runs {}; nothing was done", self.service, self.release);
         };
-        write!(
-            f,
-            "{rollout}: {} {} in {}",
-            self.release,
-            self.outcome,
-            human(self.duration())
-        )?;
+        write!(f, "{rollout}: {} {} in {}", self.release, self.outcome, human(self.duration()))?;
         if let Some(before) = &self.before {
-            let word = if self.outcome == Outcome::Promoted {
-                "replaced"
-            } else {
-                "before"
-            };
+            let word = if self.outcome == Outcome::Promoted { "replaced" } else { "before" };
             write!(f, " ({word} {before})")?;
         }
         if let Some(why) = &self.why {
@@ -166,12 +152,7 @@ impl fmt::Display for Report {
         if let Some(advice) = self.advice() {
             write!(f, "\n  to do: {advice}")?;
         }
-        let width = self
-            .steps
-            .iter()
-            .map(|step| step.name.len())
-            .max()
-            .unwrap_or_default();
+        let width = self.steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
         for step in &self.steps {
             let Some(ended) = step.ended else { continue };
             write!(
@@ -201,11 +182,6 @@ pub struct StepTime {
 
 impl StepTime {
     pub(crate) fn new(name: &str, text: String, began: Timestamp) -> Self {
-        Self {
-            name: name.to_owned(),
-            text,
-            began,
-            ended: None,
-        }
+        Self { name: name.to_owned(), text, began, ended: None }
     }
 }

@@ -25,21 +25,13 @@ pub struct Release {
 impl Release {
     /// This image under these settings.
     pub fn new(image: PinnedImage, spec: ServiceSpec) -> Self {
-        Self {
-            image,
-            sidecars: BTreeMap::new(),
-            spec,
-        }
+        Self { image, sidecars: BTreeMap::new(), spec }
     }
 
     /// A digest over everything in it: equal for equal releases. What the image was called does not count.
     pub fn digest(&self) -> Digest {
         let images: Vec<_> = std::iter::once(("", &self.image))
-            .chain(
-                self.sidecars
-                    .iter()
-                    .map(|(name, image)| (name.as_str(), image)),
-            )
+            .chain(self.sidecars.iter().map(|(name, image)| (name.as_str(), image)))
             .map(|(container, image)| (container, image.pull_name()))
             .collect();
         // Maps with text keys and plain values always become JSON.
@@ -102,11 +94,7 @@ impl ServiceSpec {
 
     /// A service on `port` that is ready when the port accepts connections.
     pub fn tcp(port: u16) -> Self {
-        Self {
-            port: Some(port),
-            readiness: Readiness::Tcp,
-            ..Self::worker()
-        }
+        Self { port: Some(port), readiness: Readiness::Tcp, ..Self::worker() }
     }
 
     /// A service without a port, ready when its tasks run: takes work from a queue, say.
@@ -272,20 +260,12 @@ pub struct Mount {
 impl Mount {
     /// A mount that the task can only read.
     pub fn read_only(source: impl Into<String>, target: impl Into<PathBuf>) -> Self {
-        Self {
-            source: source.into(),
-            target: target.into(),
-            read_only: true,
-        }
+        Self { source: source.into(), target: target.into(), read_only: true }
     }
 
     /// A mount that the task can write.
     pub fn writable(source: impl Into<String>, target: impl Into<PathBuf>) -> Self {
-        Self {
-            source: source.into(),
-            target: target.into(),
-            read_only: false,
-        }
+        Self { source: source.into(), target: target.into(), read_only: false }
     }
 }
 
@@ -339,21 +319,13 @@ mod tests {
     fn the_same_content_under_another_tag_is_the_same_release() {
         let spec = ServiceSpec::http(80, "/");
         let one = Release::new(image("web:1"), spec.clone()).digest();
-        assert_eq!(
-            one,
-            Release::new(image("web:latest"), spec.clone()).digest()
-        );
-        assert_ne!(
-            one,
-            Release::new(image("web:1"), spec.with_env("A", "1")).digest()
-        );
+        assert_eq!(one, Release::new(image("web:latest"), spec.clone()).digest());
+        assert_ne!(one, Release::new(image("web:1"), spec.with_env("A", "1")).digest());
     }
 
     #[test]
     fn a_spec_that_sets_one_variable_twice_is_refused() {
-        let spec = ServiceSpec::worker()
-            .with_env("A", "1")
-            .with_secret("A", "env:A");
+        let spec = ServiceSpec::worker().with_env("A", "1").with_secret("A", "env:A");
         assert!(spec.check().unwrap_err().to_string().contains("both set A"));
     }
 }

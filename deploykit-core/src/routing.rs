@@ -25,10 +25,8 @@ impl Weight {
     /// `Invalid` above 1,000.
     pub fn thousandths(thousandths: u16) -> Result<Self> {
         if thousandths > Self::ALL.0 {
-            return Err(
-                Error::invalid(format!("weight {thousandths} is over 1,000"))
-                    .with_hint("weights are thousandths: 50 is 5 %, 1,000 is everything"),
-            );
+            return Err(Error::invalid(format!("weight {thousandths} is over 1,000"))
+                .with_hint("weights are thousandths: 50 is 5 %, 1,000 is everything"));
         }
         Ok(Self(thousandths))
     }
@@ -99,12 +97,7 @@ impl Routing {
     /// `weight` to `to`, the rest to `from`.
     pub fn split(from: Place, to: Place, weight: Weight) -> Self {
         let shares = [(to, weight), (from, weight.rest())];
-        Self::Weighted(Weights(
-            shares
-                .into_iter()
-                .filter(|(_, w)| *w > Weight::NONE)
-                .collect(),
-        ))
+        Self::Weighted(Weights(shares.into_iter().filter(|(_, w)| *w > Weight::NONE).collect()))
     }
 
     /// The share of this place. Of a pooled routing it is not known here, and 0 is returned.
@@ -152,15 +145,11 @@ impl Weights {
     /// # Errors
     /// `Invalid` when they do not sum to 1,000.
     pub fn new(shares: impl IntoIterator<Item = (Place, Weight)>) -> Result<Self> {
-        let shares: BTreeMap<_, _> = shares
-            .into_iter()
-            .filter(|(_, w)| *w > Weight::NONE)
-            .collect();
+        let shares: BTreeMap<_, _> =
+            shares.into_iter().filter(|(_, w)| *w > Weight::NONE).collect();
         let sum: u32 = shares.values().map(|weight| u32::from(weight.0)).sum();
         if sum != u32::from(Weight::ALL.0) {
-            return Err(Error::invalid(format!(
-                "the weights sum to {sum}, not to 1,000"
-            )));
+            return Err(Error::invalid(format!("the weights sum to {sum}, not to 1,000")));
         }
         Ok(Self(shares))
     }

@@ -65,10 +65,7 @@ impl AnyOf {
 }
 
 fn shared<G: HealthGate>(gates: impl IntoIterator<Item = G>) -> Vec<Arc<dyn HealthGate>> {
-    gates
-        .into_iter()
-        .map(|gate| Arc::new(gate) as Arc<dyn HealthGate>)
-        .collect()
+    gates.into_iter().map(|gate| Arc::new(gate) as Arc<dyn HealthGate>).collect()
 }
 
 /// What each gate measured, in the order of the gates; only up to the first `decisive` verdict in time.

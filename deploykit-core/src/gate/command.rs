@@ -66,26 +66,20 @@ pub struct CommandGate {
 impl CommandGate {
     /// Runs this program, by its path or as found in `PATH`. No shell is involved.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self {
-            program: program.as_ref().to_owned(),
-            args: Vec::new(),
-            env: Vec::new(),
-        }
+        Self { program: program.as_ref().to_owned(), args: Vec::new(), env: Vec::new() }
     }
 
     /// Adds arguments.
     #[must_use]
     pub fn with_args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable.
     #[must_use]
     pub fn with_env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -116,11 +110,8 @@ impl CommandGate {
             _ => ErrorKind::Other,
         };
         let program = self.program.display();
-        Error::new(
-            kind,
-            format!("gate command {program} cannot be started: {why}"),
-        )
-        .with_hint("give the path of a program that the deployer's user can run")
+        Error::new(kind, format!("gate command {program} cannot be started: {why}"))
+            .with_hint("give the path of a program that the deployer's user can run")
     }
 }
 
@@ -173,10 +164,8 @@ fn variables(context: &GateContext) -> [(&'static str, Option<String>); 10] {
     let url = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.url.clone());
     let headers = |entry: &Option<Entry>| {
         let headers = &entry.as_ref()?.headers;
-        let lines: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect();
+        let lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     };
     let targets = (!context.targets.is_empty()).then(|| context.targets.join(","));
@@ -185,10 +174,7 @@ fn variables(context: &GateContext) -> [(&'static str, Option<String>); 10] {
         ("DEPLOYKIT_ROLLOUT", Some(context.rollout.to_string())),
         ("DEPLOYKIT_PLACE", Some(context.candidate.to_string())),
         ("DEPLOYKIT_REVISION", Some(context.revision.to_string())),
-        (
-            "DEPLOYKIT_STABLE_PLACE",
-            context.stable.map(|place| place.to_string()),
-        ),
+        ("DEPLOYKIT_STABLE_PLACE", context.stable.map(|place| place.to_string())),
         ("DEPLOYKIT_URL", url(&context.entry)),
         ("DEPLOYKIT_HEADERS", headers(&context.entry)),
         ("DEPLOYKIT_TEST_URL", url(&context.test_entry)),

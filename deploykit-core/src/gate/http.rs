@@ -200,26 +200,20 @@ impl HttpGate {
             Ok(Err(why)) => return self.not_answered(what, why),
             Err(_) => {
                 let within = human(self.timeout);
-                return Ok(Measurement::fail(format!(
-                    "{what} had no answer within {within}"
-                )));
+                return Ok(Measurement::fail(format!("{what} had no answer within {within}")));
             }
         };
         let took = began.elapsed();
         if from != url {
-            return Err(
-                Error::invalid(format!("{what} was redirected by the client"))
-                    .with_hint("build it with redirect::Policy::none(), or ask the final path"),
-            );
+            return Err(Error::invalid(format!("{what} was redirected by the client"))
+                .with_hint("build it with redirect::Policy::none(), or ask the final path"));
         }
         let seen = format!("{what} answered {status} in {}", human(took));
         let body = match body {
             Ok(body) => body,
             Err(why) => {
                 let why = deepest(&why);
-                return Ok(Measurement::fail(format!(
-                    "{seen} and then broke off: {why}"
-                )));
+                return Ok(Measurement::fail(format!("{seen} and then broke off: {why}")));
             }
         };
         if !self.status.contains(&status) {
@@ -228,17 +222,12 @@ impl HttpGate {
         if let Some(most) = self.max_latency
             && took > most
         {
-            return Ok(Measurement::fail(format!(
-                "{seen}, slower than {}",
-                human(most)
-            )));
+            return Ok(Measurement::fail(format!("{seen}, slower than {}", human(most))));
         }
         if let Some(text) = &self.body
             && !String::from_utf8_lossy(&body).contains(text)
         {
-            return Ok(Measurement::fail(format!(
-                "{seen} without {text:?} in its body"
-            )));
+            return Ok(Measurement::fail(format!("{seen} without {text:?} in its body")));
         }
         Ok(Measurement::pass(seen))
     }
@@ -249,10 +238,8 @@ impl HttpGate {
             return Err(Error::invalid(format!("{what} cannot be asked: {text}")));
         }
         if why.is_redirect() {
-            return Err(
-                Error::invalid(format!("{what} was redirected by the client"))
-                    .with_hint("build it with redirect::Policy::none(), or ask the final path"),
-            );
+            return Err(Error::invalid(format!("{what} was redirected by the client"))
+                .with_hint("build it with redirect::Policy::none(), or ask the final path"));
         }
         Ok(Measurement::fail(format!("{what} had no answer: {text}")))
     }
@@ -268,9 +255,7 @@ impl HttpGate {
             let url = self.url(&format!("http://{target}"))?;
             self.ask(&what, url, self.headers(None)?).await
         };
-        measured
-            .await
-            .unwrap_or_else(|why| Measurement::inconclusive(why.report()))
+        measured.await.unwrap_or_else(|why| Measurement::inconclusive(why.report()))
     }
 
     fn nowhere(&self, why: &str, hint: &str) -> Error {

@@ -25,9 +25,7 @@ pub struct TcpGate {
 impl TcpGate {
     /// A gate that waits 2 s for each connection.
     pub fn new() -> Self {
-        Self {
-            timeout: Duration::from_secs(2),
-        }
+        Self { timeout: Duration::from_secs(2) }
     }
 
     /// Sets how long a connection may take. Keep it below the judge's time-out, or a target that does not answer is
@@ -41,10 +39,9 @@ impl TcpGate {
     async fn connect(&self, target: &str) -> Measurement {
         let began = Instant::now();
         match timeout(self.timeout, TcpStream::connect(target)).await {
-            Ok(Ok(_)) => Measurement::pass(format!(
-                "connected to {target} in {}",
-                human(began.elapsed())
-            )),
+            Ok(Ok(_)) => {
+                Measurement::pass(format!("connected to {target} in {}", human(began.elapsed())))
+            }
             Ok(Err(why)) => Measurement::fail(format!("no connection to {target}: {why}")),
             Err(_) => Measurement::fail(format!(
                 "no connection to {target} within {}",

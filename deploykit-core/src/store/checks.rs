@@ -8,11 +8,8 @@ use crate::name::ServiceName;
 
 /// Somebody else has the lease. `holder` says who, as far as it is known.
 pub(crate) fn held(service: &ServiceName, holder: impl fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Busy,
-        format!("service {service} is held by {holder}"),
-    )
-    .with_hint("wait for its rollout to end, or abort that rollout where it runs")
+    Error::new(ErrorKind::Busy, format!("service {service} is held by {holder}"))
+        .with_hint("wait for its rollout to end, or abort that rollout where it runs")
 }
 
 /// The lease that was shown has ended, or was never one.
@@ -43,10 +40,7 @@ pub(crate) fn lines(lease: &Lease, journal: &Journal, lines: &[String]) -> Resul
     }
     for (n, line) in lines.iter().enumerate() {
         let wrong = |why: String| {
-            Err(Error::invalid(format!(
-                "{journal}: line {} of those to append {why}",
-                n + 1
-            )))
+            Err(Error::invalid(format!("{journal}: line {} of those to append {why}", n + 1)))
         };
         if line.contains(['\n', '\r']) {
             return wrong("contains a line break".to_owned());

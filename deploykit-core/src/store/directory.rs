@@ -100,10 +100,7 @@ impl DirectoryStore {
         let root = std::path::absolute(directory)
             .map_err(|why| files::trouble("find", directory, &why))?;
         files::create_dir(&root)?;
-        Ok(Self(Arc::new(Inner {
-            root,
-            slots: Mutex::default(),
-        })))
+        Ok(Self(Arc::new(Inner { root, slots: Mutex::default() })))
     }
 
     fn slot(&self, service: &ServiceName) -> Slot {
@@ -216,10 +213,7 @@ fn refused(service: &ServiceName, directory: &Path) -> Error {
         Ok(Some(holder)) => checks::held(service, holder.owner),
         _ => {
             let path = directory.join("lease.json");
-            checks::held(
-                service,
-                format!("a process that {} does not name", path.display()),
-            )
+            checks::held(service, format!("a process that {} does not name", path.display()))
         }
     }
 }
@@ -228,19 +222,15 @@ fn refused(service: &ServiceName, directory: &Path) -> Error {
 fn next_token(directory: &Path) -> Result<u64> {
     let path = directory.join("token");
     let own = files::read(&path)?;
-    let known = own
-        .as_ref()
-        .and_then(|bytes| str::from_utf8(bytes).ok()?.trim().parse::<u64>().ok());
+    let known =
+        own.as_ref().and_then(|bytes| str::from_utf8(bytes).ok()?.trim().parse::<u64>().ok());
     let other = holder(directory)?.map(|holder| holder.token);
     let nothing_yet = own.is_none() && !directory.join("lease.json").exists();
     let last = known.max(other).or(nothing_yet.then_some(0));
     last.and_then(|last| last.checked_add(1)).ok_or_else(|| {
         Error::new(
             ErrorKind::Corrupt,
-            format!(
-                "{} does not hold a token, nor does lease.json",
-                path.display()
-            ),
+            format!("{} does not hold a token, nor does lease.json", path.display()),
         )
         .with_hint(
             "write a number into it that is greater than any token in the service's journals",
@@ -249,8 +239,7 @@ fn next_token(directory: &Path) -> Result<u64> {
 }
 
 fn has_lines(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|file| file.is_file() && file.len() > 0)
+    path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0)
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -283,17 +272,9 @@ impl Store for DirectoryStore {
             let holder = serde_json::to_vec(&Holder { owner, token })
                 .map_err(|why| files::trouble("write", &path, &why.into()))?;
             files::replace(&path, &holder)?;
-            *slot = Some(Held {
-                token,
-                until: Instant::now().checked_add(ttl),
-                _lock: lock,
-            });
+            *slot = Some(Held { token, until: Instant::now().checked_add(ttl), _lock: lock });
             tokio::spawn(watch(weak, token));
-            Ok(Lease {
-                service: name,
-                token,
-                ttl,
-            })
+            Ok(Lease { service: name, token, ttl })
         })
         .await
     }
@@ -354,10 +335,7 @@ impl Store for DirectoryStore {
 
     async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>> {
         let name = name.to_owned();
-        self.work(service, move |directory, _| {
-            files::read(&blob_path(directory, &name))
-        })
-        .await
+        self.work(service, move |directory, _| files::read(&blob_path(directory, &name))).await
     }
 
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {

@@ -22,9 +22,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(path)
-        .map_err(|why| trouble("create directory", path, &why))?;
+    builder.create(path).map_err(|why| trouble("create directory", path, &why))?;
     sync_parent(path)
 }
 
@@ -34,9 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-        .open(path)
-        .map_err(|why| trouble("open", path, &why))
+    options.open(path).map_err(|why| trouble("open", path, &why))
 }
 
 /// What a file holds; none when there is no such file.
@@ -116,14 +112,12 @@ pub(crate) fn trouble(tried: &str, path: &Path, why: &io::Error) -> Error {
             ErrorKind::Denied,
             "let the user that runs this read and write there, or give the store another directory",
         ),
-        Io::ReadOnlyFilesystem => (
-            ErrorKind::Denied,
-            "give the store a directory that can be written",
-        ),
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => (
-            ErrorKind::Unavailable,
-            "free space there, then recover the rollout",
-        ),
+        Io::ReadOnlyFilesystem => {
+            (ErrorKind::Denied, "give the store a directory that can be written")
+        }
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+            (ErrorKind::Unavailable, "free space there, then recover the rollout")
+        }
         Io::NotADirectory | Io::IsADirectory | Io::AlreadyExists => (
             ErrorKind::Invalid,
             "something else has this name: move it away, or give the store another directory",
@@ -132,10 +126,7 @@ pub(crate) fn trouble(tried: &str, path: &Path, why: &io::Error) -> Error {
             ErrorKind::Unsupported,
             "give the store a directory on a local file system that has file locks",
         ),
-        _ => (
-            ErrorKind::Other,
-            "look at the disk and the directory of the store",
-        ),
+        _ => (ErrorKind::Other, "look at the disk and the directory of the store"),
     };
     Error::new(kind, format!("cannot {tried} {}: {why}", path.display())).with_hint(hint)
 }
@@ -158,19 +149,13 @@ mod tests {
     fn different_texts_get_different_names_that_stay_within_their_directory() {
         let long = "x".repeat(5_000);
         let longer = format!("{long}x");
-        let texts = [
-            "", "%", ".", "..", "a/b", "a%2fb", "a:b", "A", "a", "a.b", ".a", "é", &long, &longer,
-        ];
-        let names: std::collections::BTreeSet<_> = texts
-            .iter()
-            .map(|text| safe_name(text).to_lowercase())
-            .collect();
+        let texts =
+            ["", "%", ".", "..", "a/b", "a%2fb", "a:b", "A", "a", "a.b", ".a", "é", &long, &longer];
+        let names: std::collections::BTreeSet<_> =
+            texts.iter().map(|text| safe_name(text).to_lowercase()).collect();
         assert_eq!(names.len(), texts.len(), "{names:?}");
         for name in names {
-            assert!(
-                !name.starts_with('.') && !name.contains(['/', '\\', ':']),
-                "{name}"
-            );
+            assert!(!name.starts_with('.') && !name.contains(['/', '\\', ':']), "{name}");
             assert!(name.len() <= LONGEST_NAME, "{name}");
         }
     }

@@ -71,23 +71,13 @@ impl State {
 impl Store for MemoryStore {
     async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
         let mut state = self.state();
-        let slot = state.leases.entry(service.clone()).or_insert(Slot {
-            token: 0,
-            held: None,
-        });
+        let slot = state.leases.entry(service.clone()).or_insert(Slot { token: 0, held: None });
         if let Some(held) = slot.held.as_ref().filter(|held| held.valid()) {
             return Err(checks::held(service, &held.owner));
         }
         slot.token += 1;
-        slot.held = Some(Held {
-            owner: owner.clone(),
-            until: Instant::now().checked_add(ttl),
-        });
-        Ok(Lease {
-            service: service.clone(),
-            token: slot.token,
-            ttl,
-        })
+        slot.held = Some(Held { owner: owner.clone(), until: Instant::now().checked_add(ttl) });
+        Ok(Lease { service: service.clone(), token: slot.token, ttl })
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {
@@ -150,9 +140,7 @@ impl Store for MemoryStore {
         let service = lease.service.clone();
         let blob = (service.clone(), rollout.as_str().to_owned());
         state.blobs.remove(&blob);
-        state
-            .journals
-            .remove(&Journal::Rollout(service, rollout.clone()));
+        state.journals.remove(&Journal::Rollout(service, rollout.clone()));
         Ok(())
     }
 

@@ -124,11 +124,7 @@ pub struct Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} on {} (process {}) since {}",
-            self.name, self.host, self.pid, self.since
-        )
+        write!(f, "{} on {} (process {}) since {}", self.name, self.host, self.pid, self.since)
     }
 }
 
