@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use endpoint::Endpoint;
+pub(crate) use endpoint::LONGEST_SOCKET_PATH;
 pub(crate) use error::Failure;
 pub(crate) use inspect::Inspected;
 pub(crate) use network::{Network, attachment};

@@ -31,9 +31,9 @@ const DOUBT: Duration = Duration::from_millis(100);
 /// So many failures in a row make a ready task unhealthy: one may be a moment's overload.
 const FAILURES: u32 = 3;
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long the first observation of a task waits for its first attempt.
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST: Duration = ATTEMPT;
 /// How long a task without a port has to run to count as ready: what cannot start at all has ended by then.
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long probing goes on when nobody observes any more.

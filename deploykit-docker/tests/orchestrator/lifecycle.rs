@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::query_parameters::{ListContainersOptionsBuilder, StopContainerOptions};
-use deploykit_core::{Orchestrator, Place, TaskId, TaskState};
+use deploykit_core::{Orchestrator, Place, ServiceSpec, TaskId, TaskState};
 
 use crate::world::{get, http, on_docker, until};
 
@@ -56,42 +56,19 @@ async fn a_higher_count_adds_tasks_and_a_lower_one_stops_none() {
 #[tokio::test]
 async fn another_deployer_adopts_what_runs() {
     on_docker("adopt", async |world| {
-        let release = world
-            .release("good", http().with_env("COLOUR", "red"))
-            .await;
-        let revision = world
-            .docker
-            .register(&world.service, &release)
-            .await
-            .unwrap();
+        let release = world.release("good", http().with_env("COLOUR", "red")).await;
+        let revision = world.docker.register(&world.service, &release).await.unwrap();
         world.launch(&revision, 1).await;
         let here = world.until_ready(1).await;
         let newcomer = world.newcomer().await;
-        let there = until(&newcomer, &world.service, "ready", |place| {
-            place.ready() == 1
-        })
-        .await;
+        let there = until(&newcomer, &world.service, "ready", |place| place.ready() == 1).await;
         assert_eq!(there, here);
-        assert_eq!(
-            newcomer.describe(&world.service, &revision).await.unwrap(),
-            release
-        );
+        assert_eq!(newcomer.describe(&world.service, &revision).await.unwrap(), release);
         // It knows enough to launch more.
-        newcomer
-            .launch(&world.wanted(Place::A, &revision, 2))
-            .await
-            .unwrap();
+        newcomer.launch(&world.wanted(Place::A, &revision, 2)).await.unwrap();
         assert_eq!(world.until_ready(2).await.desired, 2);
         newcomer.retire(&world.service, Place::A).await.unwrap();
-        assert!(
-            world
-                .docker
-                .observe(&world.service)
-                .await
-                .unwrap()
-                .places
-                .is_empty()
-        );
+        assert!(world.docker.observe(&world.service).await.unwrap().places.is_empty());
     })
     .await;
 }
@@ -100,12 +77,7 @@ async fn another_deployer_adopts_what_runs() {
 async fn an_adopted_task_is_ready_at_the_first_look() {
     on_docker("firstlook", async |world| {
         world.serve("good", http()).await;
-        let state = world
-            .newcomer()
-            .await
-            .observe(&world.service)
-            .await
-            .unwrap();
+        let state = world.newcomer().await.observe(&world.service).await.unwrap();
         assert_eq!(state.place(Place::A).unwrap().ready(), 1);
     })
     .await;
@@ -119,11 +91,7 @@ async fn a_stopped_task_is_gone_and_the_count_is_lower() {
         let place = world.until_ready(3).await;
         let gone = [place.tasks[1].id.clone(), TaskId::new("never-was")];
         for _ in 0..2 {
-            world
-                .docker
-                .stop(&world.service, Place::A, &gone)
-                .await
-                .unwrap();
+            world.docker.stop(&world.service, Place::A, &gone).await.unwrap();
             let left = world.until_ready(2).await;
             assert_eq!(left.desired, 2);
             assert_eq!(left.tasks, [place.tasks[0].clone(), place.tasks[2].clone()]);
@@ -141,11 +109,7 @@ async fn retiring_leaves_nothing_of_a_place_and_touches_no_other() {
         world.docker.launch(&other).await.unwrap();
         // One of them does not even run.
         let stopped = format!("{}-A-0", world.service);
-        world
-            .client
-            .stop_container(&stopped, None::<StopContainerOptions>)
-            .await
-            .unwrap();
+        world.client.stop_container(&stopped, None::<StopContainerOptions>).await.unwrap();
         for _ in 0..2 {
             world.docker.retire(&world.service, Place::A).await.unwrap();
             let state = world.docker.observe(&world.service).await.unwrap();
@@ -154,25 +118,9 @@ async fn retiring_leaves_nothing_of_a_place_and_touches_no_other() {
         }
         world.docker.retire(&world.service, Place::B).await.unwrap();
         let filters = [("name", vec![world.service.as_str()])].into();
-        let all = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters)
-            .build();
-        assert!(
-            world
-                .client
-                .list_containers(Some(all))
-                .await
-                .unwrap()
-                .is_empty()
-        );
-        assert!(
-            world
-                .client
-                .inspect_network(world.service.as_str(), None)
-                .await
-                .is_err()
-        );
+        let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        assert!(world.client.list_containers(Some(all)).await.unwrap().is_empty());
+        assert!(world.client.inspect_network(world.service.as_str(), None).await.is_err());
     })
     .await;
 }
@@ -185,12 +133,10 @@ async fn a_task_that_is_being_stopped_is_seen_to_be() {
         world.launch(&revision, 1).await;
         let task = world.until_ready(1).await.tasks[0].id.clone();
         // Now it takes the whole grace.
-        world.freeze(0).await;
+        world.signal(0, "SIGSTOP").await;
         let tasks = [task];
         let stop = world.docker.stop(&world.service, Place::A, &tasks);
-        let look = world.until("stopping", |place| {
-            place.tasks[0].state == TaskState::Stopping
-        });
+        let look = world.until("stopping", |place| place.tasks[0].state == TaskState::Stopping);
         let (stopped, _) = futures::join!(stop, look);
         stopped.unwrap();
     })
@@ -200,17 +146,14 @@ async fn a_task_that_is_being_stopped_is_seen_to_be() {
 #[tokio::test]
 async fn a_change_is_reported_at_once() {
     on_docker("changed", async |world| {
-        world.serve("good", http()).await;
-        let name = format!("{}-A-0", world.service);
-        let kill = world.client.kill_container(&name, None);
-        let wait = world
-            .docker
-            .changed(&world.service, Duration::from_secs(3_600));
+        // Nobody probes a worker: only the Engine's events can tell.
+        let revision = world.register("good", ServiceSpec::worker()).await;
+        world.launch(&revision, 1).await;
+        world.until_ready(1).await;
+        let kill = world.signal(0, "SIGKILL");
+        let wait = world.docker.changed(&world.service, Duration::from_secs(3_600));
         let both = futures::future::join(wait, kill);
-        let (_, killed) = tokio::time::timeout(Duration::from_secs(10), both)
-            .await
-            .unwrap();
-        killed.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
     })
     .await;
 }

@@ -38,10 +38,7 @@ fn log() -> &'static Log {
         let log = Log::default();
         let all = tracing_subscriber::filter::LevelFilter::TRACE;
         // Takes the `log` facade in too, which bollard and hyper write to.
-        tracing_subscriber::fmt()
-            .with_max_level(all)
-            .with_writer(log.clone())
-            .init();
+        tracing_subscriber::fmt().with_max_level(all).with_writer(log.clone()).init();
         log
     })
 }
@@ -65,10 +62,7 @@ async fn a_secret_reaches_the_task_and_never_a_label_a_log_or_a_debug_print() {
         assert!(!format!("{state:?}").contains(VALUE));
         let logged = log.0.lock().unwrap().clone();
         let logged = String::from_utf8_lossy(&logged);
-        assert!(
-            logged.contains(&reference),
-            "the log must be there to be searched"
-        );
+        assert!(logged.contains(&reference), "the log must be there to be searched");
         assert!(!logged.contains(VALUE));
 
         // The test's own look at the container goes through bollard and would be logged.

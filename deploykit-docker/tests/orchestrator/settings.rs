@@ -27,19 +27,12 @@ async fn environment_command_and_mounts_reach_the_task() {
 #[tokio::test]
 async fn limits_and_stop_grace_are_set() {
     on_docker("limits", async |world| {
-        let limits = Limits::new()
-            .with_memory_bytes(64 << 20)
-            .with_cpu_thousandths(500);
-        let spec = http()
-            .with_limits(limits)
-            .with_stop_grace(Duration::from_millis(1_500));
+        let limits = Limits::new().with_memory_bytes(64 << 20).with_cpu_thousandths(500);
+        let spec = http().with_limits(limits).with_stop_grace(Duration::from_millis(1_500));
         world.serve("good", spec).await;
         let container = world.inspect(0).await;
         let host = container.host_config.unwrap();
-        assert_eq!(
-            (host.memory, host.nano_cpus),
-            (Some(64 << 20), Some(500_000_000))
-        );
+        assert_eq!((host.memory, host.nano_cpus), (Some(64 << 20), Some(500_000_000)));
         // Whole seconds, never fewer than asked for.
         assert_eq!(container.config.unwrap().stop_timeout, Some(2));
     })
@@ -51,14 +44,10 @@ async fn a_task_that_ignores_sigterm_is_killed_after_its_grace_and_not_before() 
     on_docker("grace", async |world| {
         let spec = http().with_stop_grace(Duration::from_secs(2));
         world.serve("good", spec).await;
-        world.freeze(0).await;
+        world.signal(0, "SIGSTOP").await;
         let began = std::time::Instant::now();
         world.docker.retire(&world.service, Place::A).await.unwrap();
-        assert!(
-            began.elapsed() >= Duration::from_secs(2),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     })
     .await;
 }
@@ -67,19 +56,10 @@ async fn a_task_that_ignores_sigterm_is_killed_after_its_grace_and_not_before() 
 async fn further_networks_are_joined() {
     on_docker("networks", async |world| {
         let further = format!("{}-further", world.service);
-        let request = NetworkCreateRequest {
-            name: further.clone(),
-            ..Default::default()
-        };
+        let request = NetworkCreateRequest { name: further.clone(), ..Default::default() };
         world.client.create_network(request).await.unwrap();
         world.serve("good", http().with_network(&further)).await;
-        let networks = world
-            .inspect(0)
-            .await
-            .network_settings
-            .unwrap()
-            .networks
-            .unwrap();
+        let networks = world.inspect(0).await.network_settings.unwrap().networks.unwrap();
         world.docker.retire(&world.service, Place::A).await.unwrap();
         // It is not ours: it stays until its owner removes it.
         world.client.remove_network(&further).await.unwrap();
@@ -93,19 +73,12 @@ async fn a_network_that_somebody_else_made_is_used_and_left_alone() {
     on_docker("foreign", async |world| {
         // Without a subnet of its creator's, which makes fixed addresses impossible.
         let name = world.service.to_string();
-        let request = NetworkCreateRequest {
-            name: name.clone(),
-            ..Default::default()
-        };
+        let request = NetworkCreateRequest { name: name.clone(), ..Default::default() };
         world.client.create_network(request).await.unwrap();
         let address = world.serve("good", http()).await;
         assert_eq!(get(&address, "/").await, "version A");
         world.docker.retire(&world.service, Place::A).await.unwrap();
-        world
-            .client
-            .remove_network(&name)
-            .await
-            .expect("it was left alone");
+        world.client.remove_network(&name).await.expect("it was left alone");
     })
     .await;
 }

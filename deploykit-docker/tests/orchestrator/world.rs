@@ -29,17 +29,11 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let service = ServiceName::new(format!("dko-{name}-{}", std::process::id())).unwrap();
-    let engine = Engine::connect()
-        .await
-        .expect("these tests need a Docker Engine");
+    let engine = Engine::connect().await.expect("these tests need a Docker Engine");
     let docker = Docker::new(engine).with_network(service.as_str());
     let client = bollard::Docker::connect_with_defaults().unwrap();
     let client = client.negotiate_version().await.unwrap();
-    let world = World {
-        docker,
-        service,
-        client,
-    };
+    let world = World { docker, service, client };
     let result = tokio::spawn(test(world.clone())).await;
     for place in [Place::A, Place::B] {
         world.docker.retire(&world.service, place).await.unwrap();
@@ -59,10 +53,7 @@ impl World {
     pub(crate) async fn release(&self, tag: &str, spec: ServiceSpec) -> Release {
         let image = ImageRef::parse(&format!("deploykit/testbed:{tag}")).unwrap();
         let local = LocalImages::new(self.docker.engine().clone());
-        let image = local
-            .resolve(&image)
-            .await
-            .expect("run `cargo xtask parts` first");
+        let image = local.resolve(&image).await.expect("run `cargo xtask parts` first");
         Release::new(image, spec)
     }
 
@@ -83,10 +74,7 @@ impl World {
 
     /// Launches in place A.
     pub(crate) async fn launch(&self, revision: &RevisionId, count: u32) {
-        self.docker
-            .launch(&self.wanted(Place::A, revision, count))
-            .await
-            .unwrap();
+        self.docker.launch(&self.wanted(Place::A, revision, count)).await.unwrap();
     }
 
     /// Place A, once it is as it should be.
@@ -99,8 +87,7 @@ impl World {
     }
 
     pub(crate) async fn until_ready(&self, count: u32) -> PlaceState {
-        self.until("all ready", |place| place.ready() == count)
-            .await
+        self.until("all ready", |place| place.ready() == count).await
     }
 
     /// Launches one task in place A and returns its address once it is ready.
@@ -110,14 +97,11 @@ impl World {
         self.until_ready(1).await.tasks[0].address.clone().unwrap()
     }
 
-    /// Makes a task of place A deaf to everything but SIGKILL.
-    pub(crate) async fn freeze(&self, number: u32) {
+    /// Sends a signal to a task of place A. SIGSTOP makes it deaf to everything but SIGKILL and SIGCONT.
+    pub(crate) async fn signal(&self, number: u32, signal: &str) {
         let name = format!("{}-A-{number}", self.service);
-        let options = KillContainerOptionsBuilder::new().signal("SIGSTOP").build();
-        self.client
-            .kill_container(&name, Some(options))
-            .await
-            .unwrap();
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        self.client.kill_container(&name, Some(options)).await.unwrap();
     }
 
     /// What the Engine says of a task of place A.
