@@ -50,9 +50,7 @@ impl Config {
     pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let number = |name: &str, default: u64| match get(name) {
             None => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|_| format!("{name}={text} is not a whole number")),
+            Some(text) => text.parse().map_err(|_| format!("{name}={text} is not a whole number")),
         };
         let port = number("PORT", 8080)?;
         let mode = get("MODE").unwrap_or_else(|| "good".into());

@@ -4,11 +4,7 @@
 //!
 //! Everything is set by the environment; see [`config::Config`]. What it answers is in [`routes`].
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program that says what it does"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that says what it does")]
 
 mod config;
 mod probe;

@@ -30,28 +30,19 @@ impl Service {
     pub(crate) fn new(config: Config) -> Self {
         let version = HeaderValue::from_str(&config.version)
             .unwrap_or_else(|_| HeaderValue::from_static("unprintable"));
-        Self {
-            config,
-            version,
-            live: AtomicBool::new(false),
-        }
+        Self { config, version, live: AtomicBool::new(false) }
     }
 
     /// Answers one request; the error type says that it always does.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let mut answer = self.route(request).await;
-        answer
-            .headers_mut()
-            .insert("x-version", self.version.clone());
+        answer.headers_mut().insert("x-version", self.version.clone());
         Ok(answer)
     }
 
     async fn route(&self, request: Request<Incoming>) -> Answer {
         if self.is_broken(&request) {
-            return text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "broken since the first live request",
-            );
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "broken since the first live request");
         }
         if self.config.mode == Mode::Slow {
             tokio::time::sleep(self.config.slow).await;
@@ -99,10 +90,7 @@ impl Service {
         }
         match request.into_body().collect().await {
             Ok(body) => text(StatusCode::OK, body.to_bytes().len().to_string()),
-            Err(why) => text(
-                StatusCode::BAD_REQUEST,
-                format!("the body was cut short: {why}"),
-            ),
+            Err(why) => text(StatusCode::BAD_REQUEST, format!("the body was cut short: {why}")),
         }
     }
 }

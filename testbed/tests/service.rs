@@ -26,11 +26,7 @@ impl Running {
         BufReader::new(child.stdout.take().expect("is piped"))
             .read_line(&mut line)
             .expect("says where it listens");
-        let port = line
-            .trim()
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok());
+        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         let address = SocketAddr::from(([127, 0, 0, 1], port.expect("names the port")));
         Self { child, address }
     }
@@ -49,9 +45,11 @@ impl Running {
     }
 
     fn get_with(&self, path: &str, header: &str) -> String {
-        read(self.send(&format!(
-            "GET {path} HTTP/1.1\r\nhost: t\r\n{header}connection: close\r\n\r\n"
-        )))
+        read(
+            self.send(&format!(
+                "GET {path} HTTP/1.1\r\nhost: t\r\n{header}connection: close\r\n\r\n"
+            )),
+        )
     }
 
     fn signal(&self, name: &str) {
@@ -83,14 +81,8 @@ impl Drop for Running {
 
 fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testbed"));
-    command
-        .env_clear()
-        .env("PORT", "0")
-        .envs(variables.iter().copied());
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env_clear().env("PORT", "0").envs(variables.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -140,9 +132,7 @@ fn sigterm_drops_the_work_in_flight() {
 
 #[test]
 fn sigterm_ends_a_service_that_still_starts() {
-    let mut child = command(&[("STARTUP_MS", "600000")])
-        .spawn()
-        .expect("starts");
+    let mut child = command(&[("STARTUP_MS", "600000")]).spawn().expect("starts");
     let pid = child.id();
     // The handler is there as soon as the kernel shows SIGTERM (15) among the caught signals.
     let until = Instant::now() + LIMIT;
@@ -151,11 +141,7 @@ fn sigterm_ends_a_service_that_still_starts() {
         std::thread::yield_now();
     }
     assert!(
-        Command::new("sh")
-            .args(["-c", &format!("kill -TERM {pid}")])
-            .status()
-            .unwrap()
-            .success()
+        Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success()
     );
     assert!(child.wait().expect("is ours").success());
 }
@@ -203,12 +189,7 @@ fn errors_begin_after_the_first_live_request() {
     assert_eq!(status(&service.get("/health")), "200");
     assert_eq!(status(&test("/")), "200");
     assert_eq!(status(&service.get("/")), "200");
-    for answer in [
-        service.get("/"),
-        test("/"),
-        service.get("/health"),
-        service.get("/slow?ms=1"),
-    ] {
+    for answer in [service.get("/"), test("/"), service.get("/health"), service.get("/slow?ms=1")] {
         assert_eq!(status(&answer), "500");
     }
 }
@@ -234,10 +215,7 @@ fn the_probe_tells_ready_from_not_ready() {
     for (mode, code) in [("good", 0), ("unhealthy", 1)] {
         let service = Running::start(&[("MODE", mode)]);
         let port = service.address.port().to_string();
-        let output = command(&[("PORT", &port)])
-            .arg("probe")
-            .output()
-            .expect("starts");
+        let output = command(&[("PORT", &port)]).arg("probe").output().expect("starts");
         assert_eq!(output.status.code(), Some(code), "{mode}");
     }
 }
@@ -245,20 +223,15 @@ fn the_probe_tells_ready_from_not_ready() {
 #[tokio::test]
 async fn a_websocket_echoes_beats_and_closes_properly() {
     let service = Running::start(&[]);
-    let stream = tokio::net::TcpStream::connect(service.address)
-        .await
-        .expect("listens");
-    let (mut socket, answer) = tokio_tungstenite::client_async("ws://testbed/ws", stream)
-        .await
-        .expect("upgrades");
+    let stream = tokio::net::TcpStream::connect(service.address).await.expect("listens");
+    let (mut socket, answer) =
+        tokio_tungstenite::client_async("ws://testbed/ws", stream).await.expect("upgrades");
     assert_eq!(answer.headers()["x-version"], "A");
 
     socket.send(Message::text("hello")).await.expect("is open");
     let (mut ticks, mut echoed) = (0, false);
     while ticks < 3 || !echoed {
-        let message = tokio::time::timeout(LIMIT, socket.next())
-            .await
-            .expect("beats");
+        let message = tokio::time::timeout(LIMIT, socket.next()).await.expect("beats");
         match message.expect("is open").expect("is whole") {
             Message::Text(text) if text.starts_with("tick ") => ticks += 1,
             Message::Text(text) => echoed = text == "hello",
@@ -268,10 +241,7 @@ async fn a_websocket_echoes_beats_and_closes_properly() {
 
     socket.close(None).await.expect("is open");
     let mut closed = false;
-    while let Some(message) = tokio::time::timeout(LIMIT, socket.next())
-        .await
-        .expect("ends")
-    {
+    while let Some(message) = tokio::time::timeout(LIMIT, socket.next()).await.expect("ends") {
         closed |= matches!(message, Ok(Message::Close(_)));
     }
     assert!(closed, "the stream ended without a close frame");
