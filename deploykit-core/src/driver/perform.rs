@@ -146,7 +146,7 @@ impl Performer {
         let (service, rollout) = (self.service.clone(), self.rollout.clone());
         let launch = Launch { service, place, revision, count, rollout };
         // Many tasks take their time; launching again goes on where it was.
-        let call = || bounded("launch", CALL * 3, self.providers.orchestrator.launch(&launch));
+        let call = || bounded("launch", CALL, self.providers.orchestrator.launch(&launch));
         self.insist(INSIST, call).await.map_err(|e| e.within(format_args!("place {place}")))?;
         Ok(Answer::Done(None))
     }

@@ -90,11 +90,11 @@ impl Performer {
     async fn settle<F>(
         &self,
         what: &str,
-        mut judge: impl FnMut(&BalancerState) -> Result<Next>,
-        change: impl Fn() -> F,
+        mut judge: impl FnMut(&BalancerState) -> Result<Next> + Send,
+        change: impl Fn() -> F + Send + Sync,
     ) -> Result<Option<String>>
     where
-        F: Future<Output = Result<()>>,
+        F: Future<Output = Result<()>> + Send,
     {
         let balancer = self.balancer()?;
         let until = self.now().plus(INSIST);

@@ -23,10 +23,9 @@ use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};
 
-use crate::name::{Place, RevisionId, RolloutId};
+use crate::name::{RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
-use crate::plan::{OnOrphan, Plan, Standing};
-use crate::routing::Routing;
+use crate::plan::{OnOrphan, Plan};
 use crate::time::Timestamp;
 
 /// A pause that nobody ends is ended by undoing, after this time.

@@ -122,5 +122,5 @@ fn drain(plan: &Plan) -> Duration {
         Step::Retire { role: Role::Held, drain } => Some(*drain),
         _ => None,
     });
-    drains.last().unwrap_or(UNDO_DRAIN)
+    drains.max().unwrap_or(UNDO_DRAIN)
 }

@@ -7,13 +7,13 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::image::{Digest, ImageRef, PinnedImage};
 use crate::judge::Judge;
-use crate::name::GateName;
 use crate::name::ServiceName;
-use crate::plan::{Draft, FORMAT, Fingerprint, GateUse};
-use crate::provider::Measurement;
+use crate::name::{GateName, Place};
 use crate::outcome::Roles;
+use crate::plan::{Draft, FORMAT, Fingerprint, GateUse, Standing};
+use crate::provider::Measurement;
 use crate::release::{Release, ServiceSpec};
-use crate::routing::Weight;
+use crate::routing::{Routing, Weight};
 use crate::store::Owner;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -203,7 +203,7 @@ impl Run {
         panic!("{wanted} is never wanted; calls: {:?}", self.calls);
     }
 
-    fn to_end(&mut self) -> Outcome {
+    fn end(&mut self) -> Outcome {
         for _ in 0..1_000 {
             if let Some(outcome) = self.machine.outcome() {
                 return outcome.clone();
@@ -235,7 +235,7 @@ fn text(call: &Call) -> String {
 #[test]
 fn a_good_version_goes_through_the_steps_in_order() {
     let mut run = Run::new(plan(full()));
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
     assert_eq!(
         run.calls,
         [
@@ -269,7 +269,7 @@ fn a_good_version_goes_through_the_steps_in_order() {
 fn a_candidate_that_never_gets_healthy_is_removed_and_the_routing_left_alone() {
     let mut run = Run::new(plan(full()));
     run.until("healthy B 2").fail("exit code 3");
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
     assert_eq!(run.since("healthy B 2 FAILS"), ["drain B", "retire B"]);
     assert_eq!(run.machine.report().why.as_deref(), Some("exit code 3"));
 }
@@ -279,7 +279,7 @@ fn undoing_takes_the_traffic_first_and_the_capacity_last() {
     let mut run = Run::new(plan(full()));
     run.until("route B 100 %");
     run.event(Event::AbortRequested { by: "ann".into() });
-    assert_eq!(run.to_end(), Outcome::Aborted { by: "ann".into() });
+    assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
     assert_eq!(
         run.since("route B 100 %"),
         ["survey", "healthy A 2", "route A 100 %", "test none", "drain B", "retire B"]
@@ -311,7 +311,7 @@ fn an_undo_is_not_undone() {
     run.event(Event::AbortRequested { by: "ann".into() });
     run.event(Event::FinishRequested { by: "ann".into() });
     run.event(Event::Paused { by: "ann".into() });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
     run.until("route B 100 %").answer();
     run.stable = (1, 1);
     run.event(Event::AbortRequested { by: "ann".into() });
-    run.to_end();
+    run.end();
     assert_eq!(
         run.since("route B 100 %")[..4],
         ["survey", "launch A 2", "healthy A 2", "route A 100 %"]
@@ -333,7 +333,7 @@ fn a_stable_that_cannot_come_back_leaves_the_traffic_where_it_is_served() {
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
     run.until("healthy A 2").fail("no room");
-    assert_eq!(run.to_end(), Outcome::NeedsOperator);
+    assert_eq!(run.end(), Outcome::NeedsOperator);
     assert_eq!(run.since("healthy A 2 FAILS"), [""; 0]);
     assert!(run.machine.report().problems[0].contains("no room"));
 }
@@ -344,7 +344,7 @@ fn a_stable_that_was_not_whole_is_asked_for_what_it_had_and_the_outcome_says_so(
     run.stable = (2, 1);
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
-    run.until("healthy A 1").to_end();
+    run.until("healthy A 1").end();
     assert!(run.machine.report().stable_was_unhealthy);
 }
 
@@ -355,7 +355,7 @@ fn recovering_what_needed_an_operator_undoes_again() {
     run.event(Event::AbortRequested { by: "ann".into() });
     run.until("healthy A 2").fail("no room");
     run.event(Event::Recovered { by: owner() });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
     assert!(run.calls.contains(&"retire B".to_owned()));
 }
 
@@ -375,7 +375,7 @@ fn every_failure_before_the_promotion_ends_as_it_began_and_every_later_one_promo
             continue;
         }
         run.fail("broken");
-        match run.to_end() {
+        match run.end() {
             Outcome::RolledBack => {
                 let routes: Vec<_> = run.calls.iter().filter(|c| c.starts_with("route")).collect();
                 assert!(
@@ -435,7 +435,7 @@ fn a_rollout_without_its_deployer_is_undone_by_the_next() {
     let mut run = Run::new(plan(full()));
     run.until("route A 90 %, B 10 %").answer();
     run.event(Event::Recovered { by: owner() });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn a_rollout_without_its_deployer_goes_on_where_its_plan_says_so() {
     let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
     run.until("route A 90 %, B 10 %").answer();
     run.event(Event::Recovered { by: owner() });
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
 }
 
 #[test]
@@ -451,7 +451,7 @@ fn a_promoted_rollout_without_its_deployer_is_finished_not_undone() {
     let mut run = Run::new(plan(full()));
     run.until("drain A");
     run.event(Event::Recovered { by: owner() });
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn a_revision_that_somebody_else_brought_in_stops_the_rollout() {
     let effect = run.wish().unwrap().id;
     let seen = Seen { place: Place::A, revision: "r9".into(), desired: 2, ready: 2 };
     run.event(Event::Surveyed { effect, survey: Survey { places: vec![seen] } });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
     assert!(run.machine.report().why.unwrap().contains("somebody else"));
 }
 
@@ -482,7 +482,7 @@ fn a_failing_gate_ends_a_soak_at_once() {
     run.measurements.push_back(Measurement::fail("500"));
     run.answer();
     assert_eq!(run.now.since(before), Duration::ZERO);
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
     assert!(run.machine.report().why.unwrap().contains("gate errors: 500"));
 }
 
@@ -512,7 +512,7 @@ fn a_gate_without_a_verdict_by_its_deadline_has_failed() {
     let effects = run.machine.effects();
     let deadline = effects.iter().find(|e| matches!(e.call, Call::Wait { .. })).unwrap();
     run.event(Event::Done { effect: deadline.id, note: None });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
     assert!(run.machine.report().why.unwrap().contains("no verdict within 2 min"));
 }
 
@@ -527,7 +527,7 @@ fn a_candidate_that_loses_tasks_while_it_is_watched_is_not_promoted() {
         kind: ErrorKind::Unhealthy,
         error: "task died".into(),
     });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
 }
 
 #[test]
@@ -562,7 +562,7 @@ fn nothing_new_begins_during_a_pause() {
     run.answer();
     assert!(run.machine.effects().iter().all(|e| e.id.1 == PAUSE));
     run.event(Event::Unpaused { by: "ann".into() });
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
 }
 
 #[test]
@@ -573,7 +573,7 @@ fn a_pause_that_nobody_ends_is_undone() {
     let pause = run.machine.effects().into_iter().find(|e| e.id.1 == PAUSE).unwrap();
     assert_eq!(pause.call, Call::Wait { until: run.now.plus(24 * 3600 * SECOND) });
     run.event(Event::Done { effect: pause.id, note: None });
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
 }
 
 #[test]
@@ -582,7 +582,7 @@ fn finish_now_skips_the_waits_that_are_left() {
     run.until("route A 90 %, B 10 %").answer();
     let before = run.now;
     run.event(Event::FinishRequested { by: "ann".into() });
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
     assert!(run.now.since(before) < 30 * SECOND);
 }
 
@@ -596,7 +596,7 @@ fn finish_now_measures_every_gate_once_more_and_one_without_result_is_not_taken_
     assert!(matches!(run.machine.op, Some(Op::Soak { .. })));
     run.measurements.push_back(Measurement::fail("500"));
     run.answer();
-    assert_eq!(run.to_end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::RolledBack);
 }
 
 #[test]
@@ -636,7 +636,7 @@ fn a_first_deployment_undone_closes_the_routing_and_removes_the_service() {
     run.stable = (0, 0);
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
-    run.to_end();
+    run.end();
     assert_eq!(run.since("route B 100 %"), ["route closed", "test none", "drain B", "retire B"]);
     assert_eq!(run.machine.roles(), Roles::default());
 }
@@ -651,7 +651,7 @@ fn a_rollback_to_a_held_place_starts_nothing_and_its_undo_leaves_it_held() {
     run.candidate = Some((2, 2));
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
-    run.to_end();
+    run.end();
     assert!(
         !run.calls.iter().any(|c| c.starts_with("launch") || c.starts_with("retire")),
         "{:?}",
@@ -664,7 +664,7 @@ fn a_rollback_to_a_held_place_starts_nothing_and_its_undo_leaves_it_held() {
 fn what_is_held_after_the_promotion_is_an_obligation_with_a_deadline() {
     let draft = Draft::new().launch(Weight::ALL).await_healthy(SECOND).shift(Weight::ALL).promote();
     let mut run = Run::new(plan(draft.hold(60 * SECOND)));
-    assert_eq!(run.to_end(), Outcome::Promoted);
+    assert_eq!(run.end(), Outcome::Promoted);
     let roles = run.machine.roles();
     assert_eq!(roles.held, Some(standing(Place::A, "r1")));
     assert_eq!(roles.hold_until, Some(run.now.plus(60 * SECOND)));
