@@ -1,0 +1,270 @@
+//! The configuration file: the wanted state as HAProxy reads it, and as it is read back here.
+//!
+//! A frontend draws at random among the places that its routing names, each as likely as its weight (weighted) or the
+//! number of its usable servers (pooled). A place with no usable server has weight 0 at that moment.
+
+use std::fmt::Write as _;
+
+use deploykit_core::{Error, ErrorKind, Place, Result, ServiceName};
+use sha2::{Digest, Sha256};
+
+use super::model::{MOST_PLACES, Model, Service};
+
+/// The header that tells testers' requests, see `LoadBalancer::set_test_route`.
+pub(super) const TEST_HEADER: &str = "x-deploykit-test";
+
+/// The variable that tells which structure a worker runs.
+pub(super) const STRUCTURE: &str = "proc.deploykit";
+
+/// What begins the file's first line; the number is the version of what follows.
+const MARK: &str = "# deploykit ";
+const VERSION: u32 = 1;
+
+/// How servers are checked; the same words in the file and on the command line.
+///
+/// A slow answer is not a dead server: the time for an answer is bounded by `timeout check`, not by the interval.
+pub(super) const CHECK: &str = "check inter 100ms fastinter 50ms downinter 50ms rise 1 fall 2";
+
+const GLOBAL: &str = "\
+global
+  # Descriptors, and by them connections and memory: as many as the system allows, but not more.
+  fd-hard-limit 50000
+";
+
+const DEFAULTS: &str = "\
+defaults deploykit.base
+  mode http
+  balance leastconn
+  timeout connect 500ms
+  timeout check 2s
+  timeout http-request 30s
+  timeout http-keep-alive 60s
+  timeout tunnel 24h
+  # Only a connection that could not be made is tried again, on another server: nothing is sent twice.
+  retries 3
+  retry-on conn-failure
+  option redispatch 1
+  # A kept connection may be closed by the server in the moment in which a request is sent on it.
+  option http-server-close
+  http-reuse never
+  option forwardfor
+
+backend deploykit.unavailable from deploykit.base
+  http-request return status 503 content-type text/plain string \"no healthy task\\n\"
+";
+
+/// The name of a service's variable: HAProxy knows no `-` in it, a service's name no `_`.
+pub(super) fn variable(service: &ServiceName, what: &str) -> String {
+    format!("proc.{}.{what}", service.as_str().replace('-', "_"))
+}
+
+/// The backend of a place.
+pub(super) fn backend(service: &ServiceName, place: Place) -> String {
+    format!("{service}.{place}")
+}
+
+/// The whole file.
+///
+/// # Errors
+/// `Unsupported` for a routing that the rules have no room for.
+pub(super) fn render(model: &Model) -> Result<String> {
+    let json = serde_json::to_string(model).map_err(|error| {
+        Error::new(ErrorKind::Other, "the wanted state cannot be written").with_source(error)
+    })?;
+    let mut text = format!(
+        "{MARK}{VERSION} {json}\n# Written by deploykit at each change: yours are lost. The line above is its memory.\n\n"
+    );
+    text.push_str(GLOBAL);
+    line(&mut text, format_args!("  set-var {STRUCTURE} str({})", fingerprint(model)));
+    for (name, service) in &model.services {
+        let (route, test) = (variable(name, "route"), variable(name, "test"));
+        line(&mut text, format_args!("  set-var {route} str({})", service.route()?));
+        line(&mut text, format_args!("  set-var {test} str({})", service.test_route()));
+    }
+    line(&mut text, format_args!("\n{DEFAULTS}"));
+    for (name, service) in &model.services {
+        frontends(&mut text, name, service);
+        for place in Place::all() {
+            line(&mut text, format_args!("backend {} from {name}", backend(name, place)));
+            for server in service.targets.get(&place).into_iter().flatten() {
+                let weight = u8::from(!server.draining);
+                let (task, address) = (&server.task, server.address);
+                line(&mut text, format_args!("  server {task} {address} weight {weight} {CHECK}"));
+            }
+        }
+        text.push('\n');
+    }
+    text.push_str(&model.extra);
+    text.push('\n');
+    Ok(text)
+}
+
+/// Names everything that only a reload can change: equal for equal structures.
+pub(super) fn fingerprint(model: &Model) -> String {
+    let mut text = format!("{GLOBAL}{DEFAULTS}{CHECK}{}", model.extra);
+    for (name, service) in &model.services {
+        frontends(&mut text, name, service);
+    }
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+/// Reads the wanted state back.
+///
+/// # Errors
+/// `Corrupt` or `Newer`; `Invalid` for a file that was not written here. `path` is for them.
+pub(super) fn parse(text: &str, path: &std::path::Path) -> Result<Model> {
+    let path = path.display();
+    let first = text.lines().next().unwrap_or_default();
+    let rest = first.strip_prefix(MARK).ok_or_else(|| {
+        Error::invalid(format!("{path} was not written by deploykit, which would overwrite it"))
+            .with_hint("give it a file of its own; haproxy takes several, each with -f")
+    })?;
+    let (version, json) = rest.split_once(' ').unwrap_or_default();
+    if version.parse::<u32>().is_ok_and(|version| version > VERSION) {
+        return Err(Error::new(
+            ErrorKind::Newer,
+            format!(
+                "{path} was written by a newer deploykit (format {version}, known is {VERSION})"
+            ),
+        )
+        .with_hint("use that version"));
+    }
+    serde_json::from_str(json).map_err(|error| {
+        Error::new(ErrorKind::Corrupt, format!("the first line of {path} cannot be read"))
+            .with_hint("restore it from a backup; or remove the file and add the services again")
+            .with_source(error)
+    })
+}
+
+fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
+    let frontend = &service.frontend;
+    let idle = frontend.idle_timeout.as_millis();
+    line(text, format_args!("defaults {name} from deploykit.base"));
+    line(text, format_args!("  timeout client {idle}ms\n  timeout server {idle}ms"));
+    if let Some(path) = &frontend.health_path {
+        line(
+            text,
+            format_args!(
+                "  option httpchk\n  http-check send meth GET uri {path} ver HTTP/1.1 hdr host localhost"
+            ),
+        );
+    }
+    let bind = |port| format!("  bind {}:{port}", frontend.address);
+    let (route, test) = (variable(name, "route"), variable(name, "test"));
+    let closed = |what: &str| {
+        format!("  http-request return status 503 content-type text/plain string \"{what}\\n\"")
+    };
+    let no_test = closed(&format!("no version of {name} can be tested now"));
+    let is_closed =
+        format!("{} if {{ var({route}) -m str closed }}", closed(&format!("{name} is closed")));
+    let to_test = format!("  use_backend {name}.%[var({test})]");
+    line(text, format_args!("frontend {name} from {name}\n{}", bind(frontend.port)));
+    if let Some(port) = frontend.test_port {
+        line(text, format_args!("  http-request del-header {TEST_HEADER}"));
+        line(text, format_args!("{is_closed}"));
+        draw(text, name);
+        line(text, format_args!("frontend {name}.test from {name}\n{}", bind(port)));
+        line(text, format_args!("{no_test} if {{ var({test}) -m str none }}"));
+        line(text, format_args!("  http-request set-header {TEST_HEADER} {name}\n{to_test}"));
+    } else {
+        line(text, format_args!("  acl test req.fhdr({TEST_HEADER}) -m str {name}"));
+        line(text, format_args!("{no_test} if test {{ var({test}) -m str none }}"));
+        line(text, format_args!("  http-request del-header {TEST_HEADER} if !test"));
+        line(text, format_args!("{to_test} if test"));
+        line(text, format_args!("{is_closed} !test"));
+        draw(text, name);
+    }
+}
+
+/// The rules that send a live request to a place. They read the routing once, so that a change falls between requests.
+fn draw(text: &mut String, name: &ServiceName) {
+    line(text, format_args!("  http-request set-var(txn.route) var({})", variable(name, "route")));
+    line(
+        text,
+        format_args!(
+            "  acl pooled var(txn.route) -m beg p\n  http-request set-var(txn.sum0) int(0)"
+        ),
+    );
+    for n in 1..=MOST_PLACES {
+        let (place, factor, before) = (2 * n, 2 * n + 1, n - 1);
+        line(
+            text,
+            format_args!(
+                "  http-request set-var-fmt(txn.to{n}) {name}.%[var(txn.route),field({place},:)]\n  \
+             http-request set-var(txn.by{n}) var(txn.route),field({factor},:),add(0)\n  \
+             http-request set-var(txn.sum{n}) var(txn.to{n}),nbsrv,mul(txn.by{n}),add(txn.sum{before}) if pooled\n  \
+             http-request set-var(txn.sum{n}) var(txn.to{n}),nbsrv,bool,mul(txn.by{n}),add(txn.sum{before}) unless pooled"
+            ),
+        );
+    }
+    line(
+        text,
+        format_args!(
+            "  http-request set-var(txn.draw) rand(1000000),mul(txn.sum{MOST_PLACES}),div(1000000)"
+        ),
+    );
+    for n in 1..=MOST_PLACES {
+        line(
+            text,
+            format_args!(
+                "  use_backend %[var(txn.to{n})] if {{ var(txn.draw),sub(txn.sum{n}) -m int lt 0 }}"
+            ),
+        );
+    }
+    line(text, format_args!("  default_backend deploykit.unavailable"));
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use deploykit_core::{Routing, TaskId};
+
+    use super::*;
+    use crate::haproxy::Frontend;
+    use crate::haproxy::model::Server;
+
+    fn model() -> Model {
+        let mut model = Model::default();
+        model.add(&ServiceName::new("web").unwrap(), &Frontend::new(80)).unwrap();
+        model
+    }
+
+    #[test]
+    fn the_file_gives_back_the_state_that_it_was_made_of() {
+        let mut model = model();
+        let name = ServiceName::new("web").unwrap();
+        let address = "10.0.0.1:80".parse().unwrap();
+        let server = Server { task: TaskId::new("t"), address, draining: true };
+        model.service(&name).unwrap().targets.insert(Place::B, vec![server]);
+        model.service(&name).unwrap().routing = Routing::all_to(Place::B);
+        model.extra = "# mine".into();
+        let text = render(&model).unwrap();
+        assert_eq!(parse(&text, Path::new("f")).unwrap(), model);
+        assert!(text.contains("  server t 10.0.0.1:80 weight 0 "), "{text}");
+    }
+
+    #[test]
+    fn only_the_structure_changes_the_fingerprint() {
+        let mut other = model();
+        let name = ServiceName::new("web").unwrap();
+        other.service(&name).unwrap().routing = Routing::all_to(Place::C);
+        assert_eq!(fingerprint(&other), fingerprint(&model()));
+        other.add(&name, &Frontend::new(81)).unwrap();
+        assert_ne!(fingerprint(&other), fingerprint(&model()));
+    }
+
+    #[test]
+    fn a_file_of_others_a_cut_one_and_a_newer_one_are_told_apart() {
+        let kind = |text: &str| parse(text, Path::new("f")).unwrap_err().kind();
+        assert_eq!(kind("global\n"), ErrorKind::Invalid);
+        assert_eq!(kind("# deploykit 1 {\"serv"), ErrorKind::Corrupt);
+        assert_eq!(kind("# deploykit 2 {}"), ErrorKind::Newer);
+    }
+}

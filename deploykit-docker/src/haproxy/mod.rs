@@ -1,0 +1,325 @@
+//! HAProxy as the load balancer of the services of one machine; see `docs/haproxy.md` for what was measured.
+
+mod builder;
+mod config;
+mod container;
+mod model;
+mod observe;
+mod reconcile;
+mod runtime;
+mod store;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deploykit_core::{
+    BalancerCapability, BalancerState, Endpoint, Error, ErrorKind, LoadBalancer, Place, Result,
+    Routing, ServiceName, TaskId,
+};
+use tokio::time::{Instant, sleep};
+
+pub use self::builder::HaProxyBuilder;
+use self::container::{Container, here};
+pub use self::model::Frontend;
+use self::model::{Model, Server, check_task};
+use self::reconcile::Reconcile;
+use self::runtime::{POLL, Processes, Runtime};
+use self::store::{Locked, Store};
+
+/// How long a new worker may take to serve; it takes some 50 ms.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// The load balancer of the services of one machine: HAProxy 2.6 or later, in a container of its own or one that is there.
+///
+/// The wanted state stands in HAProxy's configuration file before HAProxy is told, so HAProxy comes back from a restart
+/// with the same routing and targets. What [`observe`](LoadBalancer::observe) says is read from HAProxy; where it differs
+/// from the file, the next change of that service repairs it. Each change takes the lock beside the file, so several
+/// deployers can share one HAProxy. Clones share everything.
+///
+/// Routing, targets, test route and draining are changed in the running worker. Only
+/// [`add_service`](Self::add_service) and [`remove_service`](Self::remove_service) need a reload, which loses no request:
+/// the new worker takes over the listening sockets, the old one ends with its last connection and is kept equal until then.
+///
+/// Retiring a place cuts what is still connected to it: drain first. Requests that find no healthy target are answered 503.
+#[derive(Clone, Debug)]
+pub struct HaProxy {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    runtime: Runtime,
+    store: Store,
+    /// The container, where it is ours.
+    container: Option<Container>,
+}
+
+impl HaProxy {
+    /// A HAProxy in a container of its own.
+    pub fn builder() -> HaProxyBuilder {
+        HaProxyBuilder::new()
+    }
+
+    /// Uses a HAProxy of this machine that somebody else runs, as
+    /// `haproxy -W -S <master_socket>,mode,600 -f … -f <config_file>`.
+    ///
+    /// The file belongs to deploykit alone from then on; it is made where there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` names the socket that does not answer, `Invalid` a file of others. `Timeout` when HAProxy does
+    /// not load the file.
+    pub async fn attach(
+        master_socket: impl Into<PathBuf>,
+        config_file: impl Into<PathBuf>,
+    ) -> Result<Self> {
+        let inner = Inner {
+            runtime: Runtime::new(master_socket),
+            store: Store::new(config_file.into()),
+            container: None,
+        };
+        let this = Self { inner: Arc::new(inner) };
+        // Before anything is written.
+        this.inner.runtime.processes().await?;
+        this.change(None, |_| Ok(())).await?;
+        Ok(this)
+    }
+
+    /// Opens a service's port, or changes how it is reached: its routing and targets stay, a new one is closed.
+    ///
+    /// An equal call changes nothing, any other reloads HAProxy.
+    ///
+    /// # Errors
+    /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used. Nothing has
+    /// changed then.
+    pub async fn add_service(&self, service: &ServiceName, frontend: &Frontend) -> Result<()> {
+        self.change(Some(service), |model| model.add(service, frontend)).await
+    }
+
+    /// Closes a service's port and forgets its targets; requests in flight are still answered. One that is not there is
+    /// fine.
+    ///
+    /// # Errors
+    /// `Unavailable` when HAProxy cannot be reached.
+    pub async fn remove_service(&self, service: &ServiceName) -> Result<()> {
+        self.change(Some(service), |model| {
+            model.services.remove(service);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops and removes the container. What is in flight gets 10 s to end. The files stay: a later start has the same
+    /// services, routing and targets.
+    ///
+    /// # Errors
+    /// `Unsupported` for one that somebody else runs.
+    pub async fn remove(&self) -> Result<()> {
+        let _locked = self.inner.store.lock().await?;
+        match &self.inner.container {
+            Some(container) => container.remove().await,
+            None => {
+                Err(Error::new(ErrorKind::Unsupported, "this HAProxy was started by somebody else")
+                    .with_hint("stop it as it was started"))
+            }
+        }
+    }
+
+    /// Where clients on this machine reach a port of a service; none for one that was not published.
+    fn reached_at(&self, frontend: &Frontend, port: u16) -> Option<SocketAddr> {
+        match &self.inner.container {
+            Some(container) => container.reached_at(frontend.address, port),
+            None => Some(here(SocketAddr::from((frontend.address, port)))),
+        }
+    }
+
+    async fn change(
+        &self,
+        service: Option<&ServiceName>,
+        edit: impl FnOnce(&mut Model) -> Result<()> + Send,
+    ) -> Result<()> {
+        let locked = self.inner.store.lock().await?;
+        let before = locked.load()?;
+        let mut model = before.clone();
+        edit(&mut model)?;
+        self.apply(&locked, &before, &model, service).await
+    }
+
+    /// The file first, then HAProxy: a reload if its structure is another one, then its workers, the old ones too.
+    async fn apply(
+        &self,
+        locked: &Locked<'_>,
+        before: &Model,
+        model: &Model,
+        only: Option<&ServiceName>,
+    ) -> Result<()> {
+        let runtime = &self.inner.runtime;
+        let structure = config::fingerprint(model);
+        if structure != config::fingerprint(before) {
+            self.check(locked, before, model).await?;
+        }
+        locked.save(model)?;
+        let mut processes = runtime.processes().await?;
+        let running = runtime.variable(processes.current, config::STRUCTURE).await?;
+        let reload = running.as_ref() != Some(&structure);
+        if reload {
+            match self.reload(&processes, &structure).await {
+                Ok(after) => processes = after,
+                Err(error) => {
+                    locked.save(before)?;
+                    return Err(error);
+                }
+            }
+        }
+        for (name, wanted) in &model.services {
+            if !reload && only.is_some_and(|only| only != name) {
+                continue;
+            }
+            let in_worker = |worker| Reconcile { runtime, worker, name, wanted };
+            in_worker(processes.current)
+                .run()
+                .await
+                .map_err(|e| e.within(format!("service {name}")))?;
+            for worker in &processes.old {
+                // It may end at any moment.
+                if let Err(error) = in_worker(*worker).run().await {
+                    tracing::warn!(%worker, service = %name, %error, "an old HAProxy worker lags behind");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what would make a reload fail, before anything has changed.
+    async fn check(&self, locked: &Locked<'_>, before: &Model, model: &Model) -> Result<()> {
+        let Some(container) = &self.inner.container else { return Ok(()) };
+        if container.is_on_machine_network() {
+            // HAProxy itself would share the port with another HAProxy without a word (SO_REUSEPORT).
+            for (name, service) in &model.services {
+                let known = before.services.get(name).map(|service| &service.frontend);
+                for port in service.frontend.ports() {
+                    if known.is_some_and(|known| known.ports().any(|known| known == port)) {
+                        continue;
+                    }
+                    let taken = TcpListener::bind((service.frontend.address, port));
+                    if taken.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse) {
+                        return Err(port_taken(name, port));
+                    }
+                }
+            }
+        }
+        container.validate(&locked.draft(model)?).await
+    }
+
+    async fn reload(&self, before: &Processes, structure: &str) -> Result<Processes> {
+        let runtime = &self.inner.runtime;
+        tracing::info!(%structure, "reloading HAProxy");
+        runtime.ask("reload").await?;
+        let deadline = Instant::now() + RELOAD;
+        while Instant::now() < deadline {
+            sleep(POLL).await;
+            let Ok(now) = runtime.processes().await else { continue };
+            if now.reloads != before.reloads && now.failed > 0 {
+                break;
+            }
+            let running = runtime.variable(now.current, config::STRUCTURE).await.ok().flatten();
+            if now.current != before.current && running.as_deref() == Some(structure) {
+                return Ok(now);
+            }
+        }
+        Err(match &self.inner.container {
+            Some(container) => container.reload_failure().await,
+            None => Error::new(ErrorKind::Timeout, "HAProxy did not take the new configuration")
+                .with_hint(format!(
+                    "its log says why; it must be run with -f {}",
+                    self.inner.store.file().display()
+                )),
+        })
+    }
+}
+
+fn port_taken(service: &ServiceName, port: u16) -> Error {
+    let what = format!("service {service}: port {port} is taken by another process");
+    Error::new(ErrorKind::Busy, what).with_hint(format!("find it with: ss -ltnp 'sport = :{port}'"))
+}
+
+#[async_trait]
+impl LoadBalancer for HaProxy {
+    fn capability(&self) -> BalancerCapability {
+        BalancerCapability::all()
+    }
+
+    async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {
+        observe::observe(self, service).await
+    }
+
+    async fn set_routing(&self, service: &ServiceName, routing: &Routing) -> Result<()> {
+        if *routing == Routing::None {
+            let what = format!("service {service}: HAProxy has no routing for a worker");
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .with_hint("close it with Routing::Closed, or use no balancer"));
+        }
+        self.change(Some(service), |model| {
+            model.service(service)?.routing = routing.clone();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()> {
+        self.change(Some(service), |model| {
+            model.service(service)?.test = place;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        targets: &[Endpoint],
+    ) -> Result<()> {
+        self.change(Some(service), |model| {
+            let service = model.service(service)?;
+            let known = service.targets.remove(&place).unwrap_or_default();
+            let mut servers = Vec::<Server>::new();
+            for target in targets {
+                let server = server(target, &known)?;
+                if servers.iter().any(|other| other.task == server.task) {
+                    let task = &server.task;
+                    return Err(Error::invalid(format!("HAProxy: task {task} is given twice")));
+                }
+                servers.push(server);
+            }
+            if !servers.is_empty() {
+                service.targets.insert(place, servers);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
+        self.change(Some(service), |model| {
+            for server in model.service(service)?.targets.get_mut(&place).into_iter().flatten() {
+                server.draining |= tasks.contains(&server.task);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn server(target: &Endpoint, known: &[Server]) -> Result<Server> {
+    check_task(&target.task)?;
+    let address = target.address.parse().map_err(|_| {
+        let what = format!("HAProxy: task {}: {:?} is no address", target.task, target.address);
+        Error::invalid(what).with_hint("give it as IP:PORT")
+    })?;
+    let draining =
+        known.iter().any(|k| k.task == target.task && k.address == address && k.draining);
+    Ok(Server { task: target.task.clone(), address, draining })
+}
