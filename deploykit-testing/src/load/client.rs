@@ -78,12 +78,7 @@ impl Wire {
 
 impl Client {
     pub(super) fn new(target: Target, timeout: Duration, recorder: Arc<Recorder>) -> Self {
-        Self {
-            target,
-            timeout,
-            recorder,
-            idle: Mutex::default(),
-        }
+        Self { target, timeout, recorder, idle: Mutex::default() }
     }
 
     /// Sends one request and records how it ended.
@@ -153,23 +148,17 @@ impl Client {
         let socket = keep.then(|| stream.try_clone()).transpose();
         let socket = socket.map_err(connect)?;
         let stream = TcpStream::from_std(stream).map_err(connect)?;
-        let (send, wire) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(reset)?;
+        let (send, wire) = http1::handshake(TokioIo::new(stream)).await.map_err(reset)?;
         // It ends with the sender; its errors reach the request that they concern.
         tokio::spawn(async move {
             if let Ok(parts) = wire.without_shutdown().await {
                 // The side that closes first holds the port for another minute, and this side would run out of them. So
-                // the peer, which has said or been told `connection: close`, is left to do it.
+                // the peer, which `connection: close` has told to close, is left a moment to do it.
                 let _ = timeout(LINGER, parts.io.into_inner().readable()).await;
             }
         });
         let since = Instant::now();
-        Ok(Wire {
-            send,
-            socket,
-            since,
-        })
+        Ok(Wire { send, socket, since })
     }
 
     pub(super) async fn connect(&self) -> Result<TcpStream, Why> {

@@ -147,11 +147,7 @@ impl Load {
         spawned.map_err(|error| {
             Error::new(ErrorKind::Other, "the load cannot start its thread").with_source(error)
         })?;
-        Ok(Running {
-            recorder,
-            stop,
-            ended,
-        })
+        Ok(Running { recorder, stop, ended })
     }
 }
 

@@ -16,9 +16,7 @@ pub(super) fn block_on(
     recorder: &Recorder,
     done: oneshot::Sender<()>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(load),
         Err(error) => recorder.unknown(format_args!("no runtime: {error}")),

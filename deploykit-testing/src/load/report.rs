@@ -64,12 +64,7 @@ impl Latency {
             let micros = micros.get(rank.saturating_sub(1)).copied();
             f64::from(micros.unwrap_or_default()) / 1000.0
         };
-        Self {
-            p50_ms: rank(50),
-            p95_ms: rank(95),
-            p99_ms: rank(99),
-            max_ms: rank(100),
-        }
+        Self { p50_ms: rank(50), p95_ms: rank(95), p99_ms: rank(99), max_ms: rank(100) }
     }
 }
 
@@ -94,11 +89,7 @@ impl Why {
 /// What a request was.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
-    Request {
-        post: bool,
-        slow: bool,
-        reused: bool,
-    },
+    Request { post: bool, slow: bool, reused: bool },
     WebSocket,
 }
 
@@ -128,10 +119,7 @@ struct State {
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            state: Mutex::default(),
-        }
+        Self { start: Instant::now(), state: Mutex::default() }
     }
 
     /// A request that has ended; `place` is the one whose answer had at least begun.

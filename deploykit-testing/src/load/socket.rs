@@ -40,9 +40,8 @@ impl Client {
         place: &mut Option<String>,
     ) -> Result<(), Why> {
         let late = |_| Why::timeout(self.timeout);
-        let mut socket = timeout(self.timeout, self.open_websocket(place))
-            .await
-            .map_err(late)??;
+        let mut socket =
+            timeout(self.timeout, self.open_websocket(place)).await.map_err(late)??;
         tokio::select! {
             end = until_closed(&mut socket) => {
                 end?;

@@ -59,13 +59,7 @@ impl Target {
         }
         let slow = load.slow.then_some(SLOW);
         let addresses = addresses(authority.host(), authority.port_u16().unwrap_or(80)).await?;
-        Ok(Self {
-            addresses,
-            headers,
-            path,
-            slow,
-            websocket,
-        })
+        Ok(Self { addresses, headers, path, slow, websocket })
     }
 }
 
@@ -73,15 +67,13 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     // The value is not shown: it may be a secret.
     let unusable =
         |hint| Error::invalid(format!("the load's header {name:?} cannot be used")).with_hint(hint);
-    let name: HeaderName = name
-        .parse()
-        .map_err(|_| unusable("names are letters, digits and hyphens"))?;
+    let name: HeaderName =
+        name.parse().map_err(|_| unusable("names are letters, digits and hyphens"))?;
     if [CONNECTION, CONTENT_LENGTH, UPGRADE].contains(&name) {
         return Err(unusable("leave it out: the load sets it itself"));
     }
-    let mut value: HeaderValue = value
-        .parse()
-        .map_err(|_| unusable("leave control characters out of its value"))?;
+    let mut value: HeaderValue =
+        value.parse().map_err(|_| unusable("leave control characters out of its value"))?;
     value.set_sensitive(true);
     Ok((name, value))
 }
@@ -92,9 +84,7 @@ async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
         Error::new(ErrorKind::NotFound, message).with_hint("check its spelling, or give an address")
     };
     let found = tokio::net::lookup_host(format!("{host}:{port}")).await;
-    let found: Vec<SocketAddr> = found
-        .map_err(|error| unknown().with_source(error))?
-        .collect();
+    let found: Vec<SocketAddr> = found.map_err(|error| unknown().with_source(error))?.collect();
     if found.is_empty() {
         return Err(unknown());
     }

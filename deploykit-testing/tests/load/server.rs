@@ -173,9 +173,7 @@ fn text(status: u16) -> Response<Body> {
     let body = Full::from("words").map_err(|never: Infallible| match never {});
     let mut answer = Response::new(body.boxed());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-    answer
-        .headers_mut()
-        .insert("x-version", "B".parse().unwrap());
+    answer.headers_mut().insert("x-version", "B".parse().unwrap());
     answer
 }
 
@@ -203,9 +201,7 @@ fn upgrade(mut request: Request<Incoming>, state: Arc<State>) -> Response<Body> 
         state.open.fetch_sub(1, Ordering::SeqCst);
     });
     let mut answer = text(101);
-    *answer.body_mut() = Full::default()
-        .map_err(|never: Infallible| match never {})
-        .boxed();
+    *answer.body_mut() = Full::default().map_err(|never: Infallible| match never {}).boxed();
     let headers = answer.headers_mut();
     headers.insert("connection", "upgrade".parse().unwrap());
     headers.insert("upgrade", "websocket".parse().unwrap());
