@@ -98,7 +98,7 @@ impl Package {
     }
 
     /// The feature itself and whatever turns it on, here or in another crate.
-    fn enabling(&self, feature: &str) -> BTreeSet<String> {
+    pub(crate) fn enabling(&self, feature: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::from([feature.to_owned()]);
         loop {
             let more: Vec<_> = self

@@ -84,8 +84,9 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
     })?;
     let facade = workspace.package("deploykit")?;
     steps.step("examples are there", || has_examples(facade))?;
+    let docker = facade.enabling(DOCKER_FEATURE);
     for example in &facade.examples {
-        let needs_docker = example.required_features.iter().any(|one| one == DOCKER_FEATURE);
+        let needs_docker = example.required_features.iter().any(|one| docker.contains(one));
         if !needs_docker || with_docker {
             steps.step(&format!("example {}", example.name), || run_example(example))?;
         }
