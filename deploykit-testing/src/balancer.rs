@@ -31,30 +31,19 @@ impl LoadBalancer for WorldBalancer {
 
     async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {
         let observe = |state: &mut State| Ok(state.observe_routing(service));
-        self.world
-            .call(
-                Operation::ObserveRouting,
-                Some(service),
-                String::new,
-                observe,
-            )
-            .await
+        self.world.call(Operation::ObserveRouting, Some(service), String::new, observe).await
     }
 
     async fn set_routing(&self, service: &ServiceName, routing: &Routing) -> Result<()> {
         let set = |state: &mut State| state.set_routing(service, routing);
         let what = || routing.to_string();
-        self.world
-            .call(Operation::SetRouting, Some(service), what, set)
-            .await
+        self.world.call(Operation::SetRouting, Some(service), what, set).await
     }
 
     async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()> {
         let set = |state: &mut State| state.set_test_route(service, place);
         let what = || place.map_or_else(|| "closed".to_owned(), |place| place.to_string());
-        self.world
-            .call(Operation::SetTestRoute, Some(service), what, set)
-            .await
+        self.world.call(Operation::SetTestRoute, Some(service), what, set).await
     }
 
     async fn set_targets(
@@ -71,9 +60,7 @@ impl LoadBalancer for WorldBalancer {
             let tasks: Vec<_> = targets.iter().map(|target| target.task.clone()).collect();
             format!("of {place}: {}", list(&tasks))
         };
-        self.world
-            .call(Operation::SetTargets, Some(service), what, set)
-            .await
+        self.world.call(Operation::SetTargets, Some(service), what, set).await
     }
 
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
@@ -92,9 +79,7 @@ impl LoadBalancer for WorldBalancer {
             Ok(())
         };
         let what = || format!("{} of {place}", list(tasks));
-        self.world
-            .call(Operation::Drain, Some(service), what, drain)
-            .await
+        self.world.call(Operation::Drain, Some(service), what, drain).await
     }
 }
 
@@ -130,9 +115,7 @@ impl State {
 
     fn set_routing(&mut self, service: &ServiceName, routing: &Routing) -> Result<()> {
         let can = self.settings.balancer;
-        let is_split = routing
-            .places()
-            .any(|place| routing.weight(place) < Weight::ALL);
+        let is_split = routing.places().any(|place| routing.weight(place) < Weight::ALL);
         let lacks = match routing {
             Routing::Weighted(_) if is_split && !can.weighted => Some("shares of places"),
             Routing::Pooled if !can.pooled => Some("a routing to all healthy tasks"),
@@ -144,7 +127,7 @@ impl State {
         }
         let number = self.find_or_add(service);
         self.check_routing(number, routing);
-        let at = self.now + self.settings.routing_lag;
+        let at = self.now.saturating_add(self.settings.routing_lag);
         let Some(known) = self.services.get_mut(number) else {
             return Ok(());
         };
@@ -195,10 +178,10 @@ impl State {
             removed.filter_map(|known| known.task).collect()
         });
         for task in &removed {
-            self.check_stop(number, *task);
+            self.check_drained(number, *task, "removed from the targets");
         }
         self.change_targets(number, place, "removing targets took from", |state| {
-            let checked_from = state.now + state.settings.registration_lag;
+            let checked_from = state.now.saturating_add(state.settings.registration_lag);
             let Some(service) = state.services.get_mut(number) else {
                 return;
             };
@@ -211,9 +194,7 @@ impl State {
                 if service.targets.iter().any(is_known) {
                     continue;
                 }
-                let task = service
-                    .tasks_of(place)
-                    .find(|(_, task)| task.id == wanted.task);
+                let task = service.tasks_of(place).find(|(_, task)| task.id == wanted.task);
                 let task = task.map(|(task, _)| task);
                 service.targets.push(TargetEntry {
                     place,
@@ -234,7 +215,7 @@ impl State {
 
     /// Registers a task that has an address, unless it is registered.
     pub(crate) fn register_target(&mut self, number: usize, place: Place, task: u64) {
-        let checked_from = self.now + self.settings.registration_lag;
+        let checked_from = self.now.saturating_add(self.settings.registration_lag);
         let Some(service) = self.services.get_mut(number) else {
             return;
         };
@@ -273,16 +254,10 @@ impl State {
 }
 
 fn entry(service: &ServiceName) -> Entry {
-    Entry {
-        url: format!("http://{service}.world"),
-        headers: Vec::new(),
-    }
+    Entry { url: format!("http://{service}.world"), headers: Vec::new() }
 }
 
 fn unsupported(service: &ServiceName, what: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("the balancer of service {service} lacks {what}"),
-    )
-    .with_hint("its capability says so; see Settings::balancer")
+    Error::new(ErrorKind::Unsupported, format!("the balancer of service {service} lacks {what}"))
+        .with_hint("its capability says so; see Settings::balancer")
 }

@@ -98,10 +98,10 @@ impl Behaviour {
     }
 
     pub(crate) fn start_time(&self, rng: &mut Rng) -> Duration {
-        rng.between(self.start, self.start + self.start / JITTER)
+        rng.between(self.start, self.start.saturating_add(self.start / JITTER))
     }
 
     pub(crate) fn latency(&self, rng: &mut Rng) -> Duration {
-        self.slow + rng.between(FASTEST, SLOWEST)
+        self.slow.saturating_add(rng.between(FASTEST, SLOWEST))
     }
 }

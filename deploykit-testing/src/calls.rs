@@ -108,11 +108,7 @@ impl fmt::Display for Call {
         if let Some(error) = self.error {
             write!(f, ": {error:?}")?;
         }
-        if self.changed {
-            Ok(())
-        } else {
-            f.write_str(" (changed nothing)")
-        }
+        if self.changed { Ok(()) } else { f.write_str(" (changed nothing)") }
     }
 }
 
@@ -197,12 +193,7 @@ impl World {
 
     /// How often a method was called, and failed calls count too.
     pub fn count(&self, operation: Operation) -> u64 {
-        self.lock()
-            .calls
-            .counts
-            .get(&operation)
-            .copied()
-            .unwrap_or_default()
+        self.lock().calls.counts.get(&operation).copied().unwrap_or_default()
     }
 
     /// All calls that may have changed something, in order, failed ones included.

@@ -58,15 +58,7 @@ impl Fault {
     }
 
     const fn new(operation: Operation, effect: Effect, delay: Duration) -> Self {
-        Self {
-            operation,
-            effect,
-            delay,
-            skip: 0,
-            times: 1,
-            service: None,
-            when: None,
-        }
+        Self { operation, effect, delay, skip: 0, times: 1, service: None, when: None }
     }
 
     /// Strikes from the `nth` call on, counted from now; 1 is the next one.
@@ -99,7 +91,7 @@ impl Fault {
     }
 
     /// Strikes, and counts, only calls that are made while the service that they are for is in such a state. Calls that are
-    /// for no service, to the registry, are not struck.
+    /// for no service, to the registry, are not struck. The condition must not ask the world: it waits for itself then.
     pub fn with_condition(
         mut self,
         when: impl Fn(&Snapshot) -> bool + Send + Sync + 'static,
@@ -117,10 +109,7 @@ impl Fault {
     ) -> bool {
         self.operation == operation
             && (self.service.is_none() || self.service.as_ref() == service)
-            && self
-                .when
-                .as_ref()
-                .is_none_or(|when| look().is_some_and(|snapshot| when(&snapshot)))
+            && self.when.as_ref().is_none_or(|when| look().is_some_and(|snapshot| when(&snapshot)))
     }
 
     /// Counts a call that it concerns, and says whether it strikes it; never one that another fault has struck.
@@ -144,10 +133,9 @@ impl Fault {
         let operation = self.operation;
         let made = "as the fault that was set asks for";
         let (before, after) = match self.effect {
-            Effect::Error(kind) => (
-                Some(Error::new(kind, format!("{operation} failed, {made}"))),
-                None,
-            ),
+            Effect::Error(kind) => {
+                (Some(Error::new(kind, format!("{operation} failed, {made}"))), None)
+            }
             Effect::AnswerLost => (
                 None,
                 Some(Error::new(
@@ -157,11 +145,7 @@ impl Fault {
             ),
             Effect::Delay => (None, None),
         };
-        Blow {
-            delay: self.delay,
-            before,
-            after,
-        }
+        Blow { delay: self.delay, before, after }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::world::World;
 /// Measures a service of a [`World`] by one request, as the HTTP gate measures a real one.
 ///
 /// It asks the candidate over the test route; while none is open the measurement says nothing. It passes on an
-/// answer with a status from 200 to 399, however long that took.
+/// answer with a status from 200 to 399, however long that took. No answer is a failure.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WorldGate {
@@ -28,16 +28,11 @@ pub struct WorldGate {
 
 impl WorldGate {
     pub(crate) const fn new(world: World, path: String) -> Self {
-        Self {
-            world,
-            path,
-            road: Road::Test,
-            statuses: 200..=399,
-            max_latency: None,
-        }
+        Self { world, path, road: Road::Test, statuses: 200..=399, max_latency: None }
     }
 
-    /// Asks over the live entry instead, where whoever has the routing's shares answers.
+    /// Asks over the live entry instead, where whoever has the routing's shares answers. To the service that is a live
+    /// request like any other.
     pub fn live(mut self) -> Self {
         self.road = Road::Live;
         self
@@ -65,9 +60,7 @@ impl WorldGate {
             return Measurement::inconclusive(format!("{asked} was not answered yet"));
         };
         let took = answer.took.as_millis();
-        let by = answer
-            .place
-            .map_or_else(String::new, |place| format!(" by {place}"));
+        let by = answer.place.map_or_else(String::new, |place| format!(" from {place}"));
         match &answer.status {
             Err(why) => Measurement::fail(format!("{asked}: {why}{by}")),
             Ok(status) => {
@@ -113,10 +106,8 @@ impl HealthGate for WorldGate {
             state.rng = rng;
             Ok(due)
         };
-        let due = self
-            .world
-            .call(Operation::Measure, Some(&context.service), String::new, ask)
-            .await?;
+        let due =
+            self.world.call(Operation::Measure, Some(&context.service), String::new, ask).await?;
         self.world.until(due).await;
         // Lets the answer arrive.
         drop(self.world.lock());

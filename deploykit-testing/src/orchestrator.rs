@@ -32,17 +32,13 @@ impl Orchestrator for WorldOrchestrator {
 
     async fn observe(&self, service: &ServiceName) -> Result<ServiceState> {
         let observe = |state: &mut State| Ok(state.observe_tasks(service));
-        self.world
-            .call(Operation::ObserveTasks, Some(service), String::new, observe)
-            .await
+        self.world.call(Operation::ObserveTasks, Some(service), String::new, observe).await
     }
 
     async fn register(&self, service: &ServiceName, release: &Release) -> Result<RevisionId> {
         let register = |state: &mut State| state.register(service, release);
         let what = || release.image.to_string();
-        self.world
-            .call(Operation::Register, Some(service), what, register)
-            .await
+        self.world.call(Operation::Register, Some(service), what, register).await
     }
 
     async fn describe(&self, service: &ServiceName, revision: &RevisionId) -> Result<Release> {
@@ -51,33 +47,20 @@ impl Orchestrator for WorldOrchestrator {
             let release = known.revisions.get(revision);
             release.cloned().ok_or_else(|| unknown(service, revision))
         };
-        self.world
-            .call(Operation::Describe, Some(service), String::new, describe)
-            .await
+        self.world.call(Operation::Describe, Some(service), String::new, describe).await
     }
 
     async fn launch(&self, launch: &Launch) -> Result<()> {
-        let Launch {
-            service,
-            place,
-            revision,
-            count,
-            rollout,
-        } = launch;
+        let Launch { service, place, revision, count, rollout } = launch;
         let what = || format!("{count} of {revision} in {place} for {rollout}");
         let act = |state: &mut State| state.launch(service, *place, revision, *count);
-        self.world
-            .call(Operation::Launch, Some(service), what, act)
-            .await
+        self.world.call(Operation::Launch, Some(service), what, act).await
     }
 
     async fn stop(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
         let what = || format!("{} in {place}", list(tasks));
         let stop = |state: &mut State| Ok(state.stop(service, place, |task| tasks.contains(task)));
-        let gone = self
-            .world
-            .call(Operation::Stop, Some(service), what, stop)
-            .await?;
+        let gone = self.world.call(Operation::Stop, Some(service), what, stop).await?;
         self.world.until(gone).await;
         Ok(())
     }
@@ -85,10 +68,7 @@ impl Orchestrator for WorldOrchestrator {
     async fn retire(&self, service: &ServiceName, place: Place) -> Result<()> {
         let what = || place.to_string();
         let retire = |state: &mut State| Ok(state.stop(service, place, |_| true));
-        let gone = self
-            .world
-            .call(Operation::Retire, Some(service), what, retire)
-            .await?;
+        let gone = self.world.call(Operation::Retire, Some(service), what, retire).await?;
         self.world.until(gone).await;
         Ok(())
     }
@@ -122,9 +102,7 @@ impl State {
                 })
                 .collect(),
         };
-        ServiceState {
-            places: service.runs.iter().map(place).collect(),
-        }
+        ServiceState { places: service.runs.iter().map(place).collect() }
     }
 
     pub(crate) fn register(
@@ -171,10 +149,8 @@ impl State {
         count: u32,
     ) -> Result<()> {
         if count == 0 {
-            return Err(
-                Error::invalid(format!("launch in place {place}: count is 0"))
-                    .with_hint("launch at least 1 task, or retire the place"),
-            );
+            return Err(Error::invalid(format!("launch in place {place}: count is 0"))
+                .with_hint("launch at least 1 task, or retire the place"));
         }
         let places = self.settings.orchestrator.places;
         let number = self.find_or_add(service);
@@ -185,11 +161,7 @@ impl State {
         let Some(release) = known.revisions.get(revision) else {
             return Err(unknown(service, revision));
         };
-        if let Some(run) = known
-            .runs
-            .get(&place)
-            .filter(|run| run.revision != *revision)
-        {
+        if let Some(run) = known.runs.get(&place).filter(|run| run.revision != *revision) {
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!("place {place} of service {service} runs {}", run.revision),
@@ -218,10 +190,8 @@ impl State {
             run.desired = count;
             self.version += 1;
         }
-        let staying = known
-            .tasks_of(place)
-            .filter(|(_, task)| task.state != TaskState::Stopping)
-            .count();
+        let staying =
+            known.tasks_of(place).filter(|(_, task)| task.state != TaskState::Stopping).count();
         let missing = count.saturating_sub(u32::try_from(staying).unwrap_or(u32::MAX));
         self.start_tasks(number, place, missing);
         Ok(())
@@ -243,11 +213,8 @@ impl State {
                 continue;
             };
             if found.gone_at.is_none() {
-                self.check_stop(number, task);
-                let run = self
-                    .services
-                    .get_mut(number)
-                    .and_then(|s| s.runs.get_mut(&place));
+                self.check_drained(number, task, "stopped");
+                let run = self.services.get_mut(number).and_then(|s| s.runs.get_mut(&place));
                 if let Some(run) = run {
                     run.desired = run.desired.saturating_sub(1);
                 }
@@ -261,11 +228,8 @@ impl State {
 }
 
 fn unknown(service: &ServiceName, revision: &RevisionId) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("service {service} has no revision {revision}"),
-    )
-    .with_hint("register its release first")
+    Error::new(ErrorKind::NotFound, format!("service {service} has no revision {revision}"))
+        .with_hint("register its release first")
 }
 
 pub(crate) fn list(tasks: &[TaskId]) -> String {

@@ -32,16 +32,9 @@ impl State {
     /// Changes the number of tasks of a place, as an autoscaler does.
     pub(crate) fn scale(&mut self, number: usize, place: Place, count: u32) {
         let mut living = self.task_numbers(number, place);
-        living.retain(|task| {
-            self.task(number, *task)
-                .is_some_and(|task| task.gone_at.is_none())
-        });
+        living.retain(|task| self.task(number, *task).is_some_and(|task| task.gone_at.is_none()));
         let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-        if let Some(run) = self
-            .services
-            .get_mut(number)
-            .and_then(|s| s.runs.get_mut(&place))
-        {
+        if let Some(run) = self.services.get_mut(number).and_then(|s| s.runs.get_mut(&place)) {
             run.desired = count;
             self.version += 1;
         }
@@ -68,9 +61,7 @@ impl State {
     /// The tasks of a place in the order of their start.
     pub(crate) fn task_numbers(&self, number: usize, place: Place) -> Vec<u64> {
         let service = self.services.get(number);
-        let tasks = service
-            .into_iter()
-            .flat_map(|service| service.tasks_of(place));
+        let tasks = service.into_iter().flat_map(|service| service.tasks_of(place));
         tasks.map(|(task, _)| task).collect()
     }
 }

@@ -26,9 +26,7 @@ impl Registry for WorldRegistry {
             let digest = state.resolve(image)?;
             Ok(PinnedImage::pushed(image.clone(), digest))
         };
-        self.world
-            .call(Operation::Resolve, None, String::new, resolve)
-            .await
+        self.world.call(Operation::Resolve, None, String::new, resolve).await
     }
 }
 
@@ -38,17 +36,11 @@ impl State {
         let found = image.digest().or_else(|| self.tags.get(&tag_key(image)));
         found.cloned().ok_or_else(|| {
             let known: Vec<_> = self.tags.keys().map(String::as_str).collect();
-            Error::new(
-                ErrorKind::NotFound,
-                format!("image {image} is not in the world's registry"),
-            )
-            .with_hint(match known.is_empty() {
-                true => "put it there with World::image".to_owned(),
-                false => format!(
-                    "put it there with World::image; it has {}",
-                    known.join(", ")
-                ),
-            })
+            Error::new(ErrorKind::NotFound, format!("image {image} is not in the world's registry"))
+                .with_hint(match known.is_empty() {
+                    true => "put it there with World::image".to_owned(),
+                    false => format!("put it there with World::image; it has {}", known.join(", ")),
+                })
         })
     }
 }

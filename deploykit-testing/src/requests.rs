@@ -69,10 +69,8 @@ impl State {
                 return now;
             }
         };
-        let Some(entry) = self
-            .services
-            .get_mut(number)
-            .and_then(|service| service.tasks.get_mut(&task))
+        let Some(entry) =
+            self.services.get_mut(number).and_then(|service| service.tasks.get_mut(&task))
         else {
             self.refuse(ask.client, Some(place), "the task is gone".into());
             return now;
@@ -99,9 +97,8 @@ impl State {
         if behaviour.errors && ask.road == Road::Live && status == 200 {
             self.break_task(number, task);
         }
-        let latency = behaviour.latency(rng) + ask.work;
-        let late = format!("no answer within {:.1} s", ask.timeout.as_secs_f64());
-        let due = now + latency.min(ask.timeout);
+        let latency = behaviour.latency(rng).saturating_add(ask.work);
+        let due = now.saturating_add(latency.min(ask.timeout));
         let request = self.number();
         self.requests.insert(
             request,
@@ -113,7 +110,7 @@ impl State {
                 due,
                 status: match latency <= ask.timeout {
                     true => Ok(status),
-                    false => Err(late),
+                    false => Err(format!("no answer within {:.1} s", ask.timeout.as_secs_f64())),
                 },
                 client: ask.client,
             },
@@ -155,11 +152,7 @@ impl State {
     }
 
     fn refuse(&mut self, client: Client, place: Option<Place>, why: String) {
-        let answer = Answer {
-            place,
-            status: Err(why),
-            took: Duration::ZERO,
-        };
+        let answer = Answer { place, status: Err(why), took: Duration::ZERO };
         self.deliver(client, answer);
     }
 
@@ -222,11 +215,7 @@ impl State {
     pub(crate) fn last_due(&self, source: usize) -> Option<At> {
         let of_source =
             |request: &&Request| matches!(request.client, Client::Source(of) if of == source);
-        self.requests
-            .values()
-            .filter(of_source)
-            .map(|request| request.due)
-            .max()
+        self.requests.values().filter(of_source).map(|request| request.due).max()
     }
 
     /// Until when the requests that a task is answering last.

@@ -32,7 +32,7 @@ impl Rng {
     /// From `least` to `most`, both included, in whole microseconds.
     pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
         let span = most.saturating_sub(least).as_micros();
-        let span = u64::try_from(span).unwrap_or(u64::MAX - 1);
-        least + Duration::from_micros(self.below(span + 1))
+        let span = u64::try_from(span).unwrap_or(u64::MAX).min(u64::MAX - 1);
+        least.saturating_add(Duration::from_micros(self.below(span + 1)))
     }
 }

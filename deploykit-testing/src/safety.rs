@@ -41,23 +41,14 @@ pub enum Breach {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.as_secs_f64();
-        write!(
-            f,
-            "{at:.3} s {}: {:?}: {}",
-            self.service, self.breach, self.what
-        )
+        write!(f, "{at:.3} s {}: {:?}: {}", self.service, self.breach, self.what)
     }
 }
 
 impl State {
     pub(crate) fn breach(&mut self, number: usize, breach: Breach, what: String) {
         if let Some(service) = self.services.get(number) {
-            let violation = Violation {
-                at: self.now,
-                service: service.name.clone(),
-                breach,
-                what,
-            };
+            let violation = Violation { at: self.now, service: service.name.clone(), breach, what };
             self.violations.push(violation);
         }
     }
@@ -76,10 +67,7 @@ impl State {
         // Whoever goes back from a place that is dead to one that was dead before loses nothing by it.
         let nothing_to_lose = serving_now == 0 && service.routing != Routing::Closed;
         let mut found = Vec::new();
-        for place in next
-            .places()
-            .filter(|p| next.weight(*p) > current.weight(*p))
-        {
+        for place in next.places().filter(|p| next.weight(*p) > current.weight(*p)) {
             if service.serving(place, now) == 0 && !nothing_to_lose {
                 let what = format!("routing {next}, but no target of {place} is healthy");
                 found.push((Breach::NoHealthyTarget, what));
@@ -99,8 +87,8 @@ impl State {
         }
     }
 
-    /// Looks at a task before it is stopped.
-    pub(crate) fn check_stop(&mut self, number: usize, task: u64) {
+    /// Looks at a task before something is done to it that only a drained one survives.
+    pub(crate) fn check_drained(&mut self, number: usize, task: u64, what: &str) {
         let now = self.now;
         let Some(service) = self.services.get(number) else {
             return;
@@ -111,10 +99,7 @@ impl State {
         let health = service.health(target, now);
         let in_rotation = health == TargetHealth::Healthy && service.in_rotation(target.place);
         let in_flight = self.in_flight(number, task);
-        let what = format!(
-            "task {} stopped, not drained, with {in_flight} requests",
-            target.id
-        );
+        let what = format!("task {} {what}, not drained, with {in_flight} requests", target.id);
         if in_rotation || (in_flight > 0 && health != TargetHealth::Draining) {
             self.breach(number, Breach::NotDrained, what);
         }

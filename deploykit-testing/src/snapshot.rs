@@ -43,11 +43,8 @@ pub struct PlaceSnapshot {
 
 impl State {
     pub(crate) fn snapshot(&self, service: &str) -> Snapshot {
-        let mut snapshot = Snapshot {
-            places: BTreeMap::new(),
-            routing: Routing::Closed,
-            test_route: None,
-        };
+        let mut snapshot =
+            Snapshot { places: BTreeMap::new(), routing: Routing::Closed, test_route: None };
         let Ok((_, service)) = self.service(service) else {
             return snapshot;
         };

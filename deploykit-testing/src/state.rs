@@ -87,12 +87,7 @@ pub(crate) struct TargetEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
     /// To a task, if it still lives the life in which this was foreseen.
-    Task {
-        service: usize,
-        task: u64,
-        life: u32,
-        moment: Moment,
-    },
+    Task { service: usize, task: u64, life: u32, moment: Moment },
     /// The oldest accepted routing becomes effective.
     Route { service: usize },
     /// The next request of a load arrives.
@@ -149,12 +144,9 @@ impl State {
             self.queue.pop();
             self.now = self.now.max(next.at);
             match next.event {
-                Event::Task {
-                    service,
-                    task,
-                    life,
-                    moment,
-                } => self.live(service, task, life, moment),
+                Event::Task { service, task, life, moment } => {
+                    self.live(service, task, life, moment)
+                }
                 Event::Route { service } => self.route_accepted(service),
                 Event::Arrive { source } => self.arrive(source),
                 Event::Answer { request } => self.answer(request),
@@ -167,26 +159,24 @@ impl State {
     pub(crate) fn next_change(&self, number: usize) -> Option<At> {
         let queued = self.queue.iter().filter_map(|Reverse(next)| {
             let concerns = match next.event {
-                Event::Task { service, .. } | Event::Route { service } => service == number,
+                Event::Task { service, task, life, .. } => {
+                    service == number && self.lives(service, task, life)
+                }
+                Event::Route { service } => service == number,
                 Event::Answer { request } => self.is_draining(number, request),
                 Event::Arrive { .. } => false,
             };
             concerns.then_some(next.at)
         });
         let checked = self.services.get(number).into_iter().flat_map(|service| {
-            service
-                .targets
-                .iter()
-                .filter_map(|target| service.healthy_from(target))
+            service.targets.iter().filter_map(|target| service.healthy_from(target))
         });
         queued.chain(checked).filter(|at| *at > self.now).min()
     }
 
     /// The number of a service that is known.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.services
-            .iter()
-            .position(|service| service.name.as_str() == name)
+        self.services.iter().position(|service| service.name.as_str() == name)
     }
 
     /// The number of a service, which is made known.
@@ -198,15 +188,10 @@ impl State {
     }
 
     pub(crate) fn service(&self, name: &str) -> Result<(usize, &Service)> {
-        let found = self
-            .find(name)
-            .and_then(|number| Some((number, self.services.get(number)?)));
+        let found = self.find(name).and_then(|number| Some((number, self.services.get(number)?)));
         found.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("service {name} is not known in this world"),
-            )
-            .with_hint("launch something, or begin with World::already_runs")
+            Error::new(ErrorKind::NotFound, format!("service {name} is not known in this world"))
+                .with_hint("launch something, or begin with World::already_runs")
         })
     }
 }

@@ -65,28 +65,18 @@ impl Tally {
         let by = by.unwrap_or("nobody");
         add(&mut self.failed_by, by);
         if self.failures.len() < KEPT_FAILURES {
-            self.failures.push(Failure {
-                at,
-                by: by.to_owned(),
-                why: why.into(),
-            });
+            self.failures.push(Failure { at, by: by.to_owned(), why: why.into() });
         }
     }
 
     /// How many requests this one answered, a place for example.
     pub fn answers_of(&self, by: impl fmt::Display) -> u64 {
-        self.answered_by
-            .get(&by.to_string())
-            .copied()
-            .unwrap_or_default()
+        self.answered_by.get(&by.to_string()).copied().unwrap_or_default()
     }
 
     /// How many requests this one failed.
     pub fn failures_of(&self, by: impl fmt::Display) -> u64 {
-        self.failed_by
-            .get(&by.to_string())
-            .copied()
-            .unwrap_or_default()
+        self.failed_by.get(&by.to_string()).copied().unwrap_or_default()
     }
 }
 
@@ -122,12 +112,6 @@ impl fmt::Display for Tally {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.3} s {}: {}",
-            self.at.as_secs_f64(),
-            self.by,
-            self.why
-        )
+        write!(f, "{:.3} s {}: {}", self.at.as_secs_f64(), self.by, self.why)
     }
 }

@@ -99,7 +99,7 @@ impl State {
             return;
         };
         let stream = (number as u64) << 48 | task << 16 | u64::from(life);
-        let ready = now + behaviour.start_time(&mut Rng::new(seed, stream));
+        let ready = now.saturating_add(behaviour.start_time(&mut Rng::new(seed, stream)));
         if behaviour.crashes {
             self.foresee(number, task, ready, Moment::Die { code: 3 });
         } else if !behaviour.never_ready {
@@ -123,15 +123,7 @@ impl State {
     pub(crate) fn foresee(&mut self, service: usize, task: u64, at: At, moment: Moment) {
         let life = self.task(service, task).map(|task| task.life);
         if let Some(life) = life {
-            self.schedule(
-                at,
-                Event::Task {
-                    service,
-                    task,
-                    life,
-                    moment,
-                },
-            );
+            self.schedule(at, Event::Task { service, task, life, moment });
         }
     }
 
@@ -139,9 +131,14 @@ impl State {
         self.services.get(number)?.tasks.get(&task)
     }
 
+    /// Whether a task still lives the life in which something was foreseen for it.
+    pub(crate) fn lives(&self, number: usize, task: u64, life: u32) -> bool {
+        self.task(number, task).is_some_and(|task| task.life == life)
+    }
+
     /// Something that was foreseen for a task happens to it.
     pub(crate) fn live(&mut self, number: usize, task: u64, life: u32, moment: Moment) {
-        if self.task(number, task).is_none_or(|task| task.life != life) {
+        if !self.lives(number, task, life) {
             return;
         }
         match moment {
@@ -184,7 +181,7 @@ impl State {
 
     fn get_ready(&mut self, number: usize, task: u64, first: bool) {
         let now = self.now;
-        let trusted_from = now + self.settings.registration_lag;
+        let trusted_from = now.saturating_add(self.settings.registration_lag);
         let Some((behaviour, ())) = self.with_task(number, task, |task| {
             task.state = TaskState::Ready;
             task.trusted_from = Some(trusted_from);
@@ -193,10 +190,10 @@ impl State {
             return;
         };
         if let Some(time) = behaviour.dies_after.filter(|_| first) {
-            self.foresee(number, task, now + time, Moment::Die { code: 1 });
+            self.foresee(number, task, now.saturating_add(time), Moment::Die { code: 1 });
         }
         if let Some((up, _)) = behaviour.flaps {
-            self.foresee(number, task, now + up, Moment::Sick);
+            self.foresee(number, task, now.saturating_add(up), Moment::Sick);
         }
     }
 
@@ -204,21 +201,19 @@ impl State {
         let now = self.now;
         let Some((behaviour, broken)) = self.with_task(number, task, |task| {
             let answer = if task.broken { 500 } else { 503 };
-            task.state = TaskState::Unhealthy {
-                why: format!("its health check answers {answer}"),
-            };
+            task.state = TaskState::Unhealthy { why: format!("its health check answers {answer}") };
             task.broken
         }) else {
             return;
         };
         if let Some((_, down)) = behaviour.flaps.filter(|_| !broken) {
-            self.foresee(number, task, now + down, Moment::Well);
+            self.foresee(number, task, now.saturating_add(down), Moment::Well);
         }
     }
 
     /// A task has begun to answer badly; it is found out after a while.
     pub(crate) fn break_task(&mut self, number: usize, task: u64) {
-        let found_out = self.now + self.settings.detection;
+        let found_out = self.now.saturating_add(self.settings.detection);
         self.with_task(number, task, |task| task.broken = true);
         self.foresee(number, task, found_out, Moment::Sick);
     }
@@ -273,7 +268,7 @@ impl State {
         let run = service.runs.get(&entry.place)?;
         let alive = !matches!(entry.state, TaskState::Failed { .. });
         let gone_at = match alive {
-            true => now + run.behaviour.stop.min(run.stop_grace),
+            true => now.saturating_add(run.behaviour.stop.min(run.stop_grace)),
             false => now,
         };
         entry.life += 1;

@@ -66,9 +66,7 @@ impl RunningTraffic {
     pub fn tally(&self) -> Tally {
         let state = self.world.lock();
         let source = state.sources.get(self.source);
-        source
-            .map(|source| source.tally.clone())
-            .unwrap_or_default()
+        source.map(|source| source.tally.clone()).unwrap_or_default()
     }
 
     /// Sends nothing more, waits for what is being answered, and tells what became of all of it.
@@ -96,7 +94,7 @@ pub(crate) struct Source {
     service: usize,
     traffic: Traffic,
     began: At,
-    sent: u32,
+    sent: u64,
     is_open: bool,
     rng: Rng,
     tally: Tally,
@@ -131,9 +129,10 @@ impl State {
     fn schedule_arrival(&mut self, source: usize) {
         if let Some(entry) = self.sources.get(source) {
             // Counted from the beginning, so that rounding does not add up.
-            let nanos =
-                1_000_000_000 * (u64::from(entry.sent) + 1) / u64::from(entry.traffic.per_second);
-            let at = entry.began + Duration::from_nanos(nanos);
+            let (sent, rate) = (entry.sent + 1, u64::from(entry.traffic.per_second));
+            let after = Duration::from_secs(sent / rate)
+                + Duration::from_nanos(sent % rate * 1_000_000_000 / rate);
+            let at = entry.began.saturating_add(after);
             self.schedule(at, Event::Arrive { source });
         }
     }
@@ -149,11 +148,7 @@ impl State {
         let ask = Ask {
             service: entry.service,
             road: Road::Live,
-            work: if is_slow {
-                entry.traffic.slow
-            } else {
-                Duration::ZERO
-            },
+            work: if is_slow { entry.traffic.slow } else { Duration::ZERO },
             timeout: entry.traffic.timeout,
             client: Client::Source(source),
         };

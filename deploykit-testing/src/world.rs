@@ -280,8 +280,6 @@ impl World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World")
-            .field("seed", &self.shared.seed)
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("seed", &self.shared.seed).finish_non_exhaustive()
     }
 }

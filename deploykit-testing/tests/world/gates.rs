@@ -1,0 +1,98 @@
+use deploykit_core::{
+    GateContext, HealthGate, LoadBalancer, RevisionId, RolloutId, Routing, ServiceName, Verdict,
+};
+use deploykit_testing::{Behaviour, World};
+
+use crate::{B, healthy, launch, ms, world};
+
+/// What a driver would tell a gate about candidate B.
+pub(crate) async fn context(world: &World, web: &ServiceName) -> GateContext {
+    let seen = world.balancer().observe(web).await.unwrap();
+    let (rollout, revision) = (RolloutId::new("web-1"), RevisionId::new("web-2"));
+    let mut context = GateContext::new(web.clone(), rollout, B, revision);
+    context.entry = seen.entry;
+    context.test_entry = seen.test_entry;
+    context
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_test_route_there_is_no_verdict() {
+    let (world, web) = world(1, Behaviour::good());
+    let context = context(&world, &web).await;
+    let measured = world.http_gate("/health").measure(&context).await.unwrap();
+    assert_eq!(measured.verdict, Verdict::Inconclusive);
+    assert_eq!(measured.evidence, "no test route is open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_test_route_the_candidate_answers() {
+    let (world, web) = world(1, Behaviour::good());
+    launch(&world, &web, B, "web:2", 1).await;
+    healthy(&world, &web, B, 1).await;
+    let balancer = world.balancer();
+    balancer.set_test_route(&web, Some(B)).await.unwrap();
+    let context = context(&world, &web).await;
+    let measured = world.http_gate("/health").measure(&context).await.unwrap();
+    assert_eq!(measured.verdict, Verdict::Pass);
+    assert!(measured.evidence.ends_with("from B"), "{}", measured.evidence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_live_entry_whoever_has_the_shares_answers() {
+    let (world, web) = world(1, Behaviour::good());
+    let context = context(&world, &web).await;
+    let gate = world.http_gate("/").live();
+    let measured = gate.measure(&context).await.unwrap();
+    assert!(measured.evidence.ends_with("from A"), "{}", measured.evidence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_without_a_healthy_target_fails() {
+    let (world, web) = world(1, Behaviour::good().never_ready());
+    launch(&world, &web, B, "web:2", 1).await;
+    let balancer = world.balancer();
+    balancer.set_test_route(&web, Some(B)).await.unwrap();
+    let context = context(&world, &web).await;
+    let measured = world.http_gate("/health").measure(&context).await.unwrap();
+    assert_eq!(measured.verdict, Verdict::Fail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_cut_fails_the_measurement() {
+    let (world, web) = world(1, Behaviour::good());
+    launch(&world, &web, B, "web:2", 1).await;
+    healthy(&world, &web, B, 1).await;
+    let balancer = world.balancer();
+    balancer.set_test_route(&web, Some(B)).await.unwrap();
+    let context = context(&world, &web).await;
+    let kill = async {
+        tokio::time::sleep(ms(2)).await;
+        world.kill_task(&web, B, 0).unwrap();
+    };
+    let gate = world.http_gate("/health");
+    let (measured, ()) = tokio::join!(gate.measure(&context), kill);
+    let measured = measured.unwrap();
+    assert_eq!(measured.verdict, Verdict::Fail);
+    assert!(measured.evidence.contains("died"), "{}", measured.evidence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_outside_of_the_range_fails() {
+    let (world, web) = world(1, Behaviour::good());
+    let context = context(&world, &web).await;
+    let gate = world.http_gate("/").live().with_statuses(300..=399);
+    let measured = gate.measure(&context).await.unwrap();
+    assert_eq!(measured.verdict, Verdict::Fail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measurement_changes_nothing() {
+    let (world, web) = world(1, Behaviour::good());
+    let before = world.snapshot(&web);
+    let context = context(&world, &web).await;
+    let gate = world.http_gate("/").live();
+    gate.measure(&context).await.unwrap();
+    assert_eq!(world.snapshot(&web), before);
+    assert_eq!(world.snapshot(&web).routing, Routing::all_to(crate::A));
+    assert!(world.calls().is_empty());
+}
