@@ -21,10 +21,13 @@ mod time;
 pub use deployer::{Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Updates};
 pub use driver::{Update, UpdateKind};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "command-gate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "command-gate")))]
+pub use gate::CommandGate;
 #[cfg(feature = "http-gate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-gate")))]
 pub use gate::HttpGate;
-pub use gate::{AllOf, AnyOf, CommandGate, FunctionGate, TcpGate, all_of, any_of, gate_fn};
+pub use gate::{AllOf, AnyOf, FunctionGate, TcpGate, all_of, any_of, gate_fn};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use machine::{EffectId, Event, Record, Seen, Survey};
