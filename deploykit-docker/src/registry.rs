@@ -19,10 +19,7 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Asks through this Engine.
     pub fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            logins: Logins::default(),
-        }
+        Self { engine, logins: Logins::default() }
     }
 
     /// Sets the credentials for `registry`, written as in image names: `registry.example.org:5000`, or `docker.io` for
@@ -50,18 +47,9 @@ impl Registry for DockerRegistry {
             None => {}
         }
         let tagged = tagged(image);
-        let found = self
-            .engine
-            .remote_digest(&tagged, self.logins.of(image))
-            .await;
+        let found = self.engine.remote_digest(&tagged, self.logins.of(image)).await;
         let digest = found.map_err(|failure| {
-            explain(
-                &self.engine,
-                &format!("resolve image {tagged}"),
-                image,
-                &self.logins,
-                failure,
-            )
+            explain(&self.engine, &format!("resolve image {tagged}"), image, &self.logins, failure)
         })?;
         Ok(PinnedImage::pushed(image.clone(), digest.parse()?))
     }
@@ -86,17 +74,9 @@ impl Registry for LocalImages {
         if let Some(id) = image.digest().filter(|_| image.name().is_empty()) {
             return Ok(PinnedImage::local(image.clone(), id.clone()));
         }
-        let name = if image.digest().is_some() {
-            image.to_string()
-        } else {
-            tagged(image)
-        };
+        let name = if image.digest().is_some() { image.to_string() } else { tagged(image) };
         let doing = format!("look up image {name}");
-        let found = self
-            .engine
-            .image(&name)
-            .await
-            .map_err(|f| self.engine.failed(&doing, f))?;
+        let found = self.engine.image(&name).await.map_err(|f| self.engine.failed(&doing, f))?;
         match found.and_then(|image| image.id) {
             Some(id) => Ok(PinnedImage::local(image.clone(), id.parse::<Digest>()?)),
             None => Err(missing(&self.engine, &name)),
@@ -112,10 +92,7 @@ pub(crate) async fn ensure_image(
 ) -> Result<()> {
     let name = image.pull_name();
     let doing = format!("pull image {image}");
-    let there = engine
-        .image(&name)
-        .await
-        .map_err(|f| engine.failed(&doing, f))?;
+    let there = engine.image(&name).await.map_err(|f| engine.failed(&doing, f))?;
     if there.is_some() {
         return Ok(());
     }
@@ -134,10 +111,7 @@ fn tagged(image: &ImageRef) -> String {
 fn missing(engine: &Engine, image: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        format!(
-            "image {image} is not on the Docker Engine at {}",
-            engine.address()
-        ),
+        format!("image {image} is not on the Docker Engine at {}", engine.address()),
     )
     .with_hint("build, load or pull it there, or push it and name its registry")
 }
@@ -156,13 +130,7 @@ fn explain(
     };
     let says = |parts: &[&str]| parts.iter().any(|part| failure.says(part));
     let error = |kind, what: &str| Error::new(kind, format!("{doing}: {what}: {message}"));
-    if says(&[
-        "unauthorized",
-        "denied",
-        "authentication required",
-        "no basic auth",
-        "forbidden",
-    ]) {
+    if says(&["unauthorized", "denied", "authentication required", "no basic auth", "forbidden"]) {
         let from = match logins.of(image) {
             Some(login) => format!("the credentials given in code for user {:?}", login.user),
             None => "a request without credentials".into(),
@@ -171,27 +139,13 @@ fn explain(
             "check the name, or give credentials with with_credentials({registry:?}, user, password)"
         ))
     } else if says(&["manifest unknown", "name unknown", "not found"]) {
-        error(
-            ErrorKind::NotFound,
-            &format!("registry {registry} does not have it"),
-        )
-        .with_hint("check the repository and the tag, or push the image")
+        error(ErrorKind::NotFound, &format!("registry {registry} does not have it"))
+            .with_hint("check the repository and the tag, or push the image")
     } else if says(&["http response to https client"]) {
-        error(
-            ErrorKind::Unavailable,
-            &format!("registry {registry} does not speak TLS"),
+        error(ErrorKind::Unavailable, &format!("registry {registry} does not speak TLS")).with_hint(
+            format!("add {registry:?} to insecure-registries in the Engine's daemon.json"),
         )
-        .with_hint(format!(
-            "add {registry:?} to insecure-registries in the Engine's daemon.json"
-        ))
-    } else if says(&[
-        "dial tcp",
-        "no such host",
-        "timeout",
-        "connection re",
-        "eof",
-        "deadline",
-    ]) {
+    } else if says(&["dial tcp", "no such host", "timeout", "connection re", "eof", "deadline"]) {
         error(ErrorKind::Unavailable, &format!("registry {registry} cannot be reached")).with_hint(
             "check that it runs and that the Engine's machine reaches it, or name the image by digest",
         )
@@ -211,13 +165,7 @@ impl Logins {
         user: impl Into<String>,
         password: SecretString,
     ) {
-        self.0.push((
-            registry.into(),
-            Credentials {
-                user: user.into(),
-                password,
-            },
-        ));
+        self.0.push((registry.into(), Credentials { user: user.into(), password }));
     }
 
     /// Those for the registry that holds `image`; the last ones given count.

@@ -21,14 +21,17 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// What `DOCKER_HOST` names, or the default socket; `DOCKER_TLS_VERIFY` is refused rather than ignored.
     pub(super) fn from_env() -> Result<Self> {
-        let host = std::env::var("DOCKER_HOST")
-            .ok()
-            .filter(|host| !host.is_empty());
-        let host = host.as_deref().unwrap_or(DEFAULT_SOCKET);
-        let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|set| !set.is_empty());
-        let endpoint = Self::parse(host)?;
-        match endpoint {
-            Self::Tcp(_) if verify => Err(refused(host, "DOCKER_TLS_VERIFY asks for TLS")),
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        // Set but empty means not set, as to the docker client.
+        let get = |name| get(name).filter(|value| !value.is_empty());
+        let host = get("DOCKER_HOST").unwrap_or_else(|| DEFAULT_SOCKET.into());
+        match Self::parse(&host)? {
+            Self::Tcp(_) if get("DOCKER_TLS_VERIFY").is_some() => {
+                Err(refused(&host, "DOCKER_TLS_VERIFY asks for TLS"))
+            }
             endpoint => Ok(endpoint),
         }
     }
@@ -41,10 +44,8 @@ impl Endpoint {
         })?;
         let rest = rest.trim_end_matches('/');
         if rest.is_empty() {
-            return Err(
-                Error::invalid(format!("Docker host {host:?} names no address"))
-                    .with_hint("write unix:///var/run/docker.sock or tcp://127.0.0.1:2375"),
-            );
+            return Err(Error::invalid(format!("Docker host {host:?} names no address"))
+                .with_hint("write unix:///var/run/docker.sock or tcp://127.0.0.1:2375"));
         }
         match scheme {
             "unix" if rest.len() > LONGEST_SOCKET_PATH => Err(Error::invalid(format!(
@@ -70,11 +71,7 @@ impl Endpoint {
 }
 
 fn refused(host: &str, why: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("Docker host {host:?}: {why}"),
-    )
-    .with_hint(
+    Error::new(ErrorKind::Unsupported, format!("Docker host {host:?}: {why}")).with_hint(
         "forward the Engine's socket (ssh -nNT -L ./docker.sock:/var/run/docker.sock USER@HOST) \
          and set DOCKER_HOST=unix://$PWD/docker.sock",
     )
@@ -100,6 +97,20 @@ mod tests {
         assert_eq!(text("tcp://10.0.0.1:4000/"), "tcp://10.0.0.1:4000");
         assert_eq!(text("http://engine"), "tcp://engine:2375");
         assert_eq!(text("tcp://[::1]:2375"), "tcp://[::1]:2375");
+    }
+
+    #[test]
+    fn docker_host_decides_and_tls_is_not_silently_left_out() {
+        let from = |set: &[(&str, &str)]| {
+            let find = |name: &str| set.iter().find(|(n, _)| *n == name);
+            Endpoint::from_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(from(&[]).unwrap().to_string(), "unix:///var/run/docker.sock");
+        let host = ("DOCKER_HOST", "tcp://10.0.0.1:2376");
+        assert_eq!(from(&[host]).unwrap().to_string(), "tcp://10.0.0.1:2376");
+        assert!(from(&[host, ("DOCKER_TLS_VERIFY", "")]).is_ok());
+        let error = from(&[host, ("DOCKER_TLS_VERIFY", "1")]).unwrap_err();
+        assert!(error.message().contains("DOCKER_TLS_VERIFY"), "{error}");
     }
 
     #[test]

@@ -15,10 +15,7 @@ pub(crate) enum Failure {
     Answer { status: u16, message: String },
     /// No connection, or it broke.
     #[error("{what}")]
-    Connection {
-        what: &'static str,
-        source: Box<dyn StdError + Send + Sync>,
-    },
+    Connection { what: &'static str, source: Box<dyn StdError + Send + Sync> },
     /// No answer in time.
     #[error("no answer in time")]
     Silence,
@@ -54,10 +51,7 @@ impl Failure {
                     }
                     _ => ErrorKind::Other,
                 };
-                Error::new(
-                    kind,
-                    format!("{doing}: the Engine answered {status}: {message}"),
-                )
+                Error::new(kind, format!("{doing}: the Engine answered {status}: {message}"))
             }
             Self::Connection { what, source } => {
                 let hint = if chain_says(source.as_ref(), "ermission denied") {
@@ -95,33 +89,22 @@ fn chain_says(error: &(dyn StdError + 'static), part: &str) -> bool {
 impl From<BollardError> for Failure {
     fn from(error: BollardError) -> Self {
         match error {
-            BollardError::DockerResponseServerError {
-                status_code,
-                message,
-            } => Self::Answer {
-                status: status_code,
-                message,
-            },
+            BollardError::DockerResponseServerError { status_code, message } => {
+                Self::Answer { status: status_code, message }
+            }
             // An error inside a stream, such as that of a pull, comes after the status 200.
-            BollardError::DockerStreamError { error } => Self::Answer {
-                status: 500,
-                message: error,
-            },
+            BollardError::DockerStreamError { error } => {
+                Self::Answer { status: 500, message: error }
+            }
             BollardError::RequestTimeoutError => Self::Silence,
-            BollardError::IOError { err } => Self::Connection {
-                what: "the connection broke",
-                source: err.into(),
-            },
-            BollardError::HyperResponseError { err } => Self::Connection {
-                what: "the connection broke",
-                source: err.into(),
-            },
+            BollardError::IOError { err } => {
+                Self::Connection { what: "the connection broke", source: err.into() }
+            }
+            BollardError::HyperResponseError { err } => {
+                Self::Connection { what: "the connection broke", source: err.into() }
+            }
             BollardError::HyperLegacyError { err } => Self::Connection {
-                what: if err.is_connect() {
-                    "no connection"
-                } else {
-                    "the connection broke"
-                },
+                what: if err.is_connect() { "no connection" } else { "the connection broke" },
                 source: err.into(),
             },
             BollardError::SocketNotFoundError(path) => Self::Connection {

@@ -84,18 +84,10 @@ impl Engine {
             }
         };
         let client = client.map_err(|error| failed(error.into()))?;
-        let client = client
-            .negotiate_version()
-            .await
-            .map_err(|error| failed(error.into()))?;
+        let client = client.negotiate_version().await.map_err(|error| failed(error.into()))?;
         let version = client.client_version().to_string();
         tracing::debug!(%endpoint, %version, "connected to the Docker Engine");
-        Ok(Self {
-            client,
-            endpoint,
-            version,
-            networks: Arc::default(),
-        })
+        Ok(Self { client, endpoint, version, networks: Arc::default() })
     }
 
     /// The address, as `DOCKER_HOST` would name it.
@@ -134,10 +126,7 @@ impl Engine {
     /// Every container with all of these `key=value` labels, stopped ones included.
     pub(crate) async fn list(&self, labels: &[String]) -> Result<Vec<ContainerSummary>, Failure> {
         let filters = HashMap::from([("label", labels.to_vec())]);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters)
-            .build();
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         Ok(self.client.list_containers(Some(options)).await?)
     }
 
@@ -161,10 +150,7 @@ impl Engine {
     /// What a container is and how it fares; without its environment. `None` where there is none.
     pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Inspected>, Failure> {
         let path = format!("/containers/{id}/json");
-        absent_is_none(
-            self.private(Method::GET, &path, &[], Vec::new(), CALL)
-                .await,
-        )
+        absent_is_none(self.private(Method::GET, &path, &[], Vec::new(), CALL).await)
     }
 
     /// Starts a container; one that runs is left alone.
@@ -174,30 +160,17 @@ impl Engine {
 
     /// SIGTERM, SIGKILL after `grace`, then removal with its anonymous volumes. One that is gone already is fine.
     pub(crate) async fn stop_and_remove(&self, id: &str, grace: Duration) -> Result<(), Failure> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let seconds = i32::try_from(whole_seconds(grace)).unwrap_or(i32::MAX);
         let stop = StopContainerOptionsBuilder::new().t(seconds).build();
         let patient = self.client.clone().with_timeout(grace.saturating_add(CALL));
-        absent_is_none(
-            patient
-                .stop_container(id, Some(stop))
-                .await
-                .map_err(Failure::from),
-        )?;
+        absent_is_none(patient.stop_container(id, Some(stop)).await.map_err(Failure::from))?;
         self.remove(id).await
     }
 
     /// Removes a container with its anonymous volumes, killing it if it runs. One that is gone already is fine.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Failure> {
-        let remove = RemoveContainerOptionsBuilder::new()
-            .v(true)
-            .force(true)
-            .build();
-        match self
-            .client
-            .remove_container(id, Some(remove))
-            .await
-            .map_err(Failure::from)
-        {
+        let remove = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+        match self.client.remove_container(id, Some(remove)).await.map_err(Failure::from) {
             // Somebody else is removing it at this moment: the same end.
             Err(failure) if failure.is(409) && failure.says("already in progress") => Ok(()),
             result => absent_is_none(result).map(|_| ()),
@@ -206,20 +179,14 @@ impl Engine {
 
     /// The last lines that a container wrote to its standard streams.
     pub(crate) async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, Failure> {
-        let options = LogsOptionsBuilder::new()
-            .stdout(true)
-            .stderr(true)
-            .tail(&lines.to_string())
-            .build();
+        let options =
+            LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
         let chunks: Vec<_> = self.client.logs(id, Some(options)).try_collect().await?;
         let mut text = Vec::new();
         for chunk in chunks {
             text.extend_from_slice(&chunk.into_bytes());
         }
-        Ok(String::from_utf8_lossy(&text)
-            .lines()
-            .map(str::to_owned)
-            .collect())
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
     /// What happens from now on to containers that carry `label`. Nothing is asked before the stream is first polled;
@@ -228,40 +195,22 @@ impl Engine {
         &self,
         label: &str,
     ) -> impl Stream<Item = Result<EventMessage, Failure>> + Send + 'static {
-        let kinds = [
-            "create",
-            "start",
-            "die",
-            "oom",
-            "destroy",
-            "health_status",
-            "pause",
-            "unpause",
-        ];
+        let kinds =
+            ["create", "start", "die", "oom", "destroy", "health_status", "pause", "unpause"];
         let filters = HashMap::from([
             ("type", vec!["container"]),
             ("label", vec![label]),
             ("event", kinds.to_vec()),
         ]);
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = since.as_secs().saturating_sub(2).to_string();
-        let options = EventsOptionsBuilder::new()
-            .since(&since)
-            .filters(&filters)
-            .build();
+        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         self.client.events(Some(options)).map_err(Failure::from)
     }
 
     /// What the Engine holds under this reference: a name with a tag or digest, or an image id.
     pub(crate) async fn image(&self, reference: &str) -> Result<Option<ImageInspect>, Failure> {
-        absent_is_none(
-            self.client
-                .inspect_image(reference)
-                .await
-                .map_err(Failure::from),
-        )
+        absent_is_none(self.client.inspect_image(reference).await.map_err(Failure::from))
     }
 
     /// The digest under which a registry holds `reference`.
@@ -280,13 +229,8 @@ impl Engine {
             digest: String,
         }
         let path = format!("/distribution/{reference}/json");
-        let auth = credentials
-            .map(Credentials::header)
-            .into_iter()
-            .collect::<Vec<_>>();
-        let found: Found = self
-            .private(Method::GET, &path, &auth, Vec::new(), CALL)
-            .await?;
+        let auth = credentials.map(Credentials::header).into_iter().collect::<Vec<_>>();
+        let found: Found = self.private(Method::GET, &path, &auth, Vec::new(), CALL).await?;
         Ok(found.descriptor.digest)
     }
 
@@ -301,22 +245,21 @@ impl Engine {
             error: Option<String>,
         }
         let path = format!("/v{}/images/create?fromImage={reference}", self.version);
-        let auth = credentials
-            .map(Credentials::header)
-            .into_iter()
-            .collect::<Vec<_>>();
+        let auth = credentials.map(Credentials::header).into_iter().collect::<Vec<_>>();
         let answer =
             raw::call(&self.endpoint, Method::POST, &path, &auth, Vec::new(), PULL).await?;
         // The status is sent before the pull begins; its failure is a line of the answer.
         let lines = serde_json::Deserializer::from_slice(&answer).into_iter::<Line>();
         match lines.filter_map(|line| line.ok()?.error).next() {
-            Some(message) => Err(Failure::Answer {
-                status: 500,
-                message,
-            }),
+            Some(message) => Err(Failure::Answer { status: 500, message }),
             None => Ok(()),
         }
     }
+}
+
+/// The Engine counts in seconds: rounded up, so that nothing is killed early.
+pub(crate) fn whole_seconds(grace: Duration) -> i64 {
+    i64::try_from(grace.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
 fn absent_is_none<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {

@@ -59,14 +59,8 @@ struct Subnet {
 impl Subnet {
     fn parse(text: &str) -> Option<Self> {
         let (base, prefix) = text.split_once('/')?;
-        let prefix = prefix
-            .parse()
-            .ok()
-            .filter(|prefix| (8..=29).contains(prefix))?;
-        Some(Self {
-            base: base.parse::<Ipv4Addr>().ok()?.to_bits(),
-            prefix,
-        })
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=29).contains(prefix))?;
+        Some(Self { base: base.parse::<Ipv4Addr>().ok()?.to_bits(), prefix })
     }
 
     fn size(self) -> u32 {
@@ -95,14 +89,7 @@ impl Engine {
             let found = self.networks(name).await.map_err(failed)?;
             let made = match found.as_slice() {
                 [] => self.create_network(name, None).await,
-                [
-                    Network {
-                        id,
-                        subnet: Some(subnet),
-                        stage: Some(DRAFT),
-                        ..
-                    },
-                ] => {
+                [Network { id, subnet: Some(subnet), stage: Some(DRAFT), .. }] => {
                     let removed = self.remove_network(id).await;
                     removed.map_err(failed)?;
                     self.create_network(name, Some(*subnet)).await
@@ -116,13 +103,11 @@ impl Engine {
                 made => made.map_err(failed)?,
             }
         }
-        Err(
-            Error::new(ErrorKind::Busy, format!("{doing}: others keep changing it"))
-                .with_hint(
-                    "make the network yourself: docker network create --subnet 10.99.0.0/16 NAME",
-                )
-                .with_temporary(true),
-        )
+        Err(Error::new(ErrorKind::Busy, format!("{doing}: others keep changing it"))
+            .with_hint(
+                "make the network yourself: docker network create --subnet 10.99.0.0/16 NAME",
+            )
+            .with_temporary(true))
     }
 
     /// All networks of this name, the one to keep first: the Engine does not keep two processes from making the same
@@ -132,9 +117,7 @@ impl Engine {
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let found = self.client.list_networks(Some(options)).await?;
         // The filter matches parts of names.
-        let found = found
-            .into_iter()
-            .filter(|found| found.name.as_deref() == Some(name));
+        let found = found.into_iter().filter(|found| found.name.as_deref() == Some(name));
         let mut networks: Vec<_> = found
             .map(|found| {
                 let configs = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
@@ -156,11 +139,7 @@ impl Engine {
     /// Removes all but one of several networks of ours that have the same name; those in use stay.
     async fn thin_out(&self, several: &[Network]) -> Result<(), Failure> {
         let mut left = several.len();
-        for network in several
-            .iter()
-            .rev()
-            .filter(|network| network.stage.is_some())
-        {
+        for network in several.iter().rev().filter(|network| network.stage.is_some()) {
             if left > 1 && self.remove_network(&network.id).await? {
                 left -= 1;
             }
@@ -180,11 +159,7 @@ impl Engine {
         let stage = if subnet.is_some() { DONE } else { DRAFT };
         let ipam = subnet.map(|subnet| Ipam {
             config: Some(vec![IpamConfig {
-                subnet: Some(format!(
-                    "{}/{}",
-                    Ipv4Addr::from_bits(subnet.base),
-                    subnet.prefix
-                )),
+                subnet: Some(format!("{}/{}", Ipv4Addr::from_bits(subnet.base), subnet.prefix)),
                 ip_range: Some(subnet.lower_half()),
                 ..IpamConfig::default()
             }]),
@@ -227,10 +202,7 @@ impl Engine {
 
     async fn members(&self, network: &str) -> Result<Vec<EndpointSettings>, Failure> {
         let filters = HashMap::from([("network", vec![network])]);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters)
-            .build();
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let containers = self.client.list_containers(Some(options)).await?;
         let attachments = containers
             .into_iter()
@@ -267,11 +239,7 @@ mod tests {
     fn addresses_come_once_each_from_the_upper_half_without_the_broadcast_address() {
         let subnet = Subnet::parse("10.9.8.0/28");
         assert_eq!(subnet.unwrap().lower_half(), "10.9.8.0/29");
-        let network = Network {
-            name: "n".into(),
-            subnet,
-            stage: None,
-        };
+        let network = Network { id: "1".into(), name: "n".into(), subnet, stage: None };
         let mut all: Vec<_> = network.addresses(12_345).collect();
         all.sort();
         let wanted: Vec<_> = (8..15).map(|n| Ipv4Addr::new(10, 9, 8, n)).collect();
@@ -282,6 +250,7 @@ mod tests {
     fn a_network_without_a_usable_subnet_gives_out_nothing() {
         for text in ["fd00::/64", "10.0.0.0/30", "nonsense"] {
             let network = Network {
+                id: "1".into(),
                 name: "n".into(),
                 subnet: Subnet::parse(text),
                 stage: None,

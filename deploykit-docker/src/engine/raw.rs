@@ -38,18 +38,15 @@ pub(super) async fn call(
         value.set_sensitive(true);
         request = request.header(name, value);
     }
-    let request = request
-        .body(Full::new(body.into()))
-        .map_err(|error| Failure::Nonsense(error.into()))?;
+    let request =
+        request.body(Full::new(body.into())).map_err(|error| Failure::Nonsense(error.into()))?;
     let exchange = async {
         match endpoint {
             Endpoint::Unix(path) => send(UnixStream::connect(path).await, request).await,
             Endpoint::Tcp(address) => send(TcpStream::connect(address).await, request).await,
         }
     };
-    tokio::time::timeout(timeout, exchange)
-        .await
-        .map_err(|_| Failure::Silence)?
+    tokio::time::timeout(timeout, exchange).await.map_err(|_| Failure::Silence)?
 }
 
 async fn send<S>(
@@ -63,23 +60,14 @@ where
         what: "the connection broke",
         source: error.into(),
     };
-    let stream = stream.map_err(|error| Failure::Connection {
-        what: "no connection",
-        source: error.into(),
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broke)?;
+    let stream = stream
+        .map_err(|error| Failure::Connection { what: "no connection", source: error.into() })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
     // It ends with the sender; its error is the sender's too.
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(broke)?;
     let status = response.status();
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(broke)?
-        .to_bytes();
+    let body = response.into_body().collect().await.map_err(broke)?.to_bytes();
     if status.is_success() {
         return Ok(body);
     }
@@ -90,8 +78,5 @@ where
     let message = serde_json::from_slice::<Refusal>(&body)
         .map(|refusal| refusal.message)
         .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
-    Err(Failure::Answer {
-        status: status.as_u16(),
-        message,
-    })
+    Err(Failure::Answer { status: status.as_u16(), message })
 }

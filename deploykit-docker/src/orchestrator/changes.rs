@@ -47,10 +47,7 @@ pub(super) struct Death {
 
 impl Changes {
     pub(super) fn new() -> Self {
-        Self {
-            shared: Arc::default(),
-            listener: Mutex::default(),
-        }
+        Self { shared: Arc::default(), listener: Mutex::default() }
     }
 
     /// To be called before a service is observed: what happens from now on is news.
@@ -87,10 +84,7 @@ impl Changes {
     fn listen(&self, engine: &Engine) {
         let mut listener = lock(&self.listener);
         if listener.as_ref().is_none_or(JoinHandle::is_finished) {
-            *listener = Some(tokio::spawn(follow(
-                engine.clone(),
-                Arc::clone(&self.shared),
-            )));
+            *listener = Some(tokio::spawn(follow(engine.clone(), Arc::clone(&self.shared))));
         }
     }
 }
@@ -126,11 +120,7 @@ impl Shared {
         let Some(actor) = event.actor else { return };
         let attributes = actor.attributes.unwrap_or_default();
         if let Some(container) = actor.id {
-            self.note_death(
-                container,
-                event.action.as_deref(),
-                attributes.get("exitCode"),
-            );
+            self.note_death(container, event.action.as_deref(), attributes.get("exitCode"));
         }
         if let Some(service) = attributes.get(labels::SERVICE) {
             self.happened(service);

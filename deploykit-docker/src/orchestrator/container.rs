@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, Mount as EngineMount, MountType, NetworkingConfig,
@@ -11,7 +10,7 @@ use bollard::models::{
 use deploykit_core::{Error, ErrorKind, Limits, Mount, Readiness, Release, Result};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::engine::attachment;
+use crate::engine::{attachment, whole_seconds};
 
 /// What all tasks of a launch have in common. No `Debug`: it holds secrets.
 pub(super) struct Blueprint {
@@ -25,14 +24,9 @@ impl Blueprint {
     /// The request that creates a task with this address; with one that the Engine chooses at each start, if none.
     pub(super) fn request(&self, address: Option<Ipv4Addr>) -> ContainerCreateBody {
         let spec = &self.release.spec;
-        let plain = spec
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let secret = self
-            .secrets
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.expose_secret()));
+        let plain = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let secret =
+            self.secrets.iter().map(|(name, value)| format!("{name}={}", value.expose_secret()));
         let endpoints = HashMap::from([(self.network.clone(), attachment(address))]);
         ContainerCreateBody {
             image: Some(self.release.image.pull_name()),
@@ -50,31 +44,19 @@ impl Blueprint {
                 }),
                 ..limits(&spec.limits)
             }),
-            networking_config: Some(NetworkingConfig {
-                endpoints_config: Some(endpoints),
-            }),
+            networking_config: Some(NetworkingConfig { endpoints_config: Some(endpoints) }),
             ..ContainerCreateBody::default()
         }
     }
 }
 
-/// The Engine counts in seconds: rounded up, so that nothing is killed early.
-pub(super) fn whole_seconds(grace: Duration) -> i64 {
-    let rounded = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-    i64::try_from(rounded).unwrap_or(i64::MAX)
-}
-
 fn limits(limits: &Limits) -> HostConfig {
-    let memory = limits
-        .memory_bytes
-        .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let memory = limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     HostConfig {
         memory,
         // Equal to `memory`: no swap beside it, else the limit would be twice what was asked for.
         memory_swap: memory,
-        nano_cpus: limits
-            .cpu_thousandths
-            .map(|thousandths| i64::from(thousandths) * 1_000_000),
+        nano_cpus: limits.cpu_thousandths.map(|thousandths| i64::from(thousandths) * 1_000_000),
         ..HostConfig::default()
     }
 }
@@ -84,11 +66,7 @@ fn mount(mount: &Mount) -> EngineMount {
     EngineMount {
         source: Some(mount.source.clone()),
         target: Some(mount.target.to_string_lossy().into_owned()),
-        typ: Some(if is_path {
-            MountType::BIND
-        } else {
-            MountType::VOLUME
-        }),
+        typ: Some(if is_path { MountType::BIND } else { MountType::VOLUME }),
         read_only: Some(mount.read_only),
         ..EngineMount::default()
     }
@@ -105,17 +83,12 @@ pub(super) fn check(release: &Release) -> Result<()> {
         )
         .with_hint("deploy it as a service of its own, or build it into the image"));
     }
-    let known = matches!(
-        spec.readiness,
-        Readiness::Http { .. } | Readiness::Tcp | Readiness::Running
-    );
+    let known =
+        matches!(spec.readiness, Readiness::Http { .. } | Readiness::Tcp | Readiness::Running);
     if !known {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "service spec: readiness {:?} is not known on Docker",
-                spec.readiness
-            ),
+            format!("service spec: readiness {:?} is not known on Docker", spec.readiness),
         ));
     }
     for mount in &spec.mounts {

@@ -29,18 +29,13 @@ pub(super) fn of_task(
         (RELEASE, json),
         (NETWORK, network.to_owned()),
     ];
-    labels
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The filter that finds the containers of a service, or of one place of it.
 pub(super) fn filter(service: &ServiceName, place: Option<Place>) -> Vec<String> {
     let place = place.map(|place| format!("{PLACE}={place}"));
-    std::iter::once(format!("{SERVICE}={service}"))
-        .chain(place)
-        .collect()
+    std::iter::once(format!("{SERVICE}={service}")).chain(place).collect()
 }
 
 /// A container that these labels make a task, as far as the labels tell.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Launch, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use super::changes::lock;
 use super::container::Blueprint;
@@ -26,13 +26,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Docker {
     pub(super) async fn bring_up(&self, launch: &Launch) -> Result<()> {
-        let Launch {
-            service,
-            place,
-            revision,
-            count,
-            ..
-        } = launch;
+        let Launch { service, place, revision, count, .. } = launch;
         let count = usize::try_from(*count).unwrap_or(usize::MAX);
         if count == 0 {
             return Err(Error::invalid(format!(
@@ -41,10 +35,7 @@ impl Docker {
             .with_hint("retire the place instead"));
         }
         let containers = self.containers(service, Some(*place)).await?;
-        if let Some(other) = containers
-            .iter()
-            .find(|there| there.tag.revision != *revision)
-        {
+        if let Some(other) = containers.iter().find(|there| there.tag.revision != *revision) {
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!(
@@ -54,9 +45,8 @@ impl Docker {
             )
             .with_hint("retire the place first"));
         }
-        let (alive, dead): (Vec<_>, Vec<_>) = containers
-            .into_iter()
-            .partition(|container| container.is_alive());
+        let (alive, dead): (Vec<_>, Vec<_>) =
+            containers.into_iter().partition(|container| container.is_alive());
         if dead.is_empty() && alive.len() >= count {
             return Ok(());
         }
@@ -80,10 +70,9 @@ impl Docker {
         let starts = names
             .take(count.saturating_sub(alive.len()))
             .map(|name| self.start_task(launch, &blueprint, &network, name));
-        stream::iter(starts)
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<()>()
-            .await?;
+        // All of them come to an end, whatever becomes of the others: one that was broken off could still appear.
+        let done: Vec<Result<()>> = stream::iter(starts).buffer_unordered(AT_ONCE).collect().await;
+        done.into_iter().collect::<Result<()>>()?;
         tracing::debug!(%service, %place, %revision, count, "launched");
         Ok(())
     }
@@ -104,19 +93,14 @@ impl Docker {
         let mut may_be_fixed = true;
         for _ in 0..ADDRESSES {
             let address = if may_be_fixed {
-                self.choose_address(network, name, &refused)
-                    .await
-                    .map_err(failed)?
+                self.choose_address(network, name, &refused).await.map_err(failed)?
             } else {
                 None
             };
             let _reserved = Marks::set(&self.inner.reserved, address.into_iter().collect());
             let created = engine.create(name, &blueprint.request(address)).await;
             let started = match created {
-                Ok(id) => self
-                    .join_and_start(blueprint, &id)
-                    .await
-                    .map_err(|f| (f, Some(id))),
+                Ok(id) => self.join_and_start(blueprint, &id).await.map_err(|f| (f, Some(id))),
                 Err(failure) => Err((failure, None)),
             };
             let Err((failure, id)) = started else {
@@ -142,10 +126,7 @@ impl Docker {
         }
         Err(Error::new(
             ErrorKind::Busy,
-            format!(
-                "{doing}: {ADDRESSES} addresses of network {} are all in use",
-                network.name
-            ),
+            format!("{doing}: {ADDRESSES} addresses of network {} are all in use", network.name),
         )
         .with_temporary(true))
     }
@@ -176,12 +157,8 @@ impl Docker {
     async fn accept_namesake(&self, launch: &Launch, name: &str, taken: Failure) -> Result<()> {
         let doing = format!("create container {name}");
         for _ in 0..LOOKS {
-            let found = self
-                .inner
-                .engine
-                .inspect(name)
-                .await
-                .map_err(|f| self.failed(&doing, f))?;
+            let found =
+                self.inner.engine.inspect(name).await.map_err(|f| self.failed(&doing, f))?;
             if let Some(found) = found {
                 let tag = Tag::read(&found.config.labels);
                 let is_same = found.label(labels::SERVICE) == Some(launch.service.as_str())
@@ -196,9 +173,7 @@ impl Docker {
             // A name is taken before its container can be seen.
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Err(self
-            .failed(&doing, taken)
-            .with_hint(format!("remove or rename container {name}")))
+        Err(self.failed(&doing, taken).with_hint(format!("remove or rename container {name}")))
     }
 
     /// Says what in the spec is to be changed, where the Engine's words allow to tell.

@@ -89,11 +89,7 @@ impl Docker {
             reserved: Mutex::default(),
             stopping: Mutex::default(),
         };
-        Self {
-            inner: Arc::new(inner),
-            network: NETWORK.into(),
-            logins: Logins::default(),
-        }
+        Self { inner: Arc::new(inner), network: NETWORK.into(), logins: Logins::default() }
     }
 
     /// Sets the network on which tasks are reached, `deploykit` by default.
@@ -129,11 +125,7 @@ impl Docker {
         service: &ServiceName,
         place: Option<Place>,
     ) -> Result<Vec<Container>> {
-        let listed = self
-            .inner
-            .engine
-            .list(&labels::filter(service, place))
-            .await;
+        let listed = self.inner.engine.list(&labels::filter(service, place)).await;
         let listed = listed.map_err(|f| self.failed(&format!("list the tasks of {service}"), f))?;
         let mut found: Vec<_> = listed.into_iter().filter_map(Container::read).collect();
         found.sort_by(|a, b| (a.number(), &a.name).cmp(&(b.number(), &b.name)));
@@ -155,10 +147,7 @@ impl Docker {
             return Ok(release.clone());
         }
         let containers = self.containers(service, None).await?;
-        match containers
-            .iter()
-            .find(|container| container.tag.revision == *revision)
-        {
+        match containers.iter().find(|container| container.tag.revision == *revision) {
             Some(container) => container.tag.release(&container.name),
             None => Err(Error::new(
                 ErrorKind::NotFound,
@@ -172,40 +161,23 @@ impl Docker {
         let release = container.tag.release(&container.name)?;
         let doing = format!("look at container {}", container.name);
         let failed = |failure| self.failed(&doing, failure);
-        let found: Option<Inspected> = self
-            .inner
-            .engine
-            .inspect(&container.id)
-            .await
-            .map_err(failed)?;
+        let found: Option<Inspected> =
+            self.inner.engine.inspect(&container.id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
-        self.task(&found, &container.tag, &release)
-            .await
-            .map(Some)
-            .map_err(failed)
+        self.task(&found, &container.tag, &release).await.map(Some).map_err(failed)
     }
 
     async fn remove(&self, containers: Vec<Container>) -> Result<()> {
-        let ids: Vec<_> = containers
-            .iter()
-            .map(|container| container.id.clone())
-            .collect();
+        let ids: Vec<_> = containers.iter().map(|container| container.id.clone()).collect();
         let _marks = Marks::set(&self.inner.stopping, ids);
         let stops = containers.into_iter().map(|container| async move {
             // A label that cannot be read must not keep a container from being removed.
             let release = container.tag.release(&container.name);
             let grace = release.map_or(Duration::from_secs(30), |r| r.spec.stop_grace);
-            let gone = self
-                .inner
-                .engine
-                .stop_and_remove(&container.id, grace)
-                .await;
+            let gone = self.inner.engine.stop_and_remove(&container.id, grace).await;
             gone.map_err(|f| self.failed(&format!("stop container {}", container.name), f))
         });
-        let done: Vec<Result<()>> = stream::iter(stops)
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        let done: Vec<Result<()>> = stream::iter(stops).buffer_unordered(AT_ONCE).collect().await;
         // Each was tried, whatever became of the others.
         done.into_iter().collect()
     }
@@ -218,9 +190,7 @@ impl Orchestrator for Docker {
     }
 
     async fn observe(&self, service: &ServiceName) -> Result<ServiceState> {
-        self.inner
-            .changes
-            .about_to_observe(&self.inner.engine, service.as_str());
+        self.inner.changes.about_to_observe(&self.inner.engine, service.as_str());
         let containers = self.containers(service, None).await?;
         let looks = containers.into_iter().map(|container| async move {
             let task = self.look(&container).await?;
@@ -239,9 +209,7 @@ impl Orchestrator for Docker {
             state.desired += 1;
             state.tasks.push(task);
         }
-        Ok(ServiceState {
-            places: places.into_values().collect(),
-        })
+        Ok(ServiceState { places: places.into_values().collect() })
     }
 
     /// The revision is the first digits of the release's digest. The image is pulled if this Engine does not have it.
@@ -272,10 +240,8 @@ impl Orchestrator for Docker {
 
     async fn retire(&self, service: &ServiceName, place: Place) -> Result<()> {
         let containers = self.containers(service, Some(place)).await?;
-        let networks: HashSet<_> = containers
-            .iter()
-            .map(|container| container.tag.network.clone())
-            .collect();
+        let networks: HashSet<_> =
+            containers.iter().map(|container| container.tag.network.clone()).collect();
         self.remove(containers).await?;
         for network in networks.iter().chain([&self.network]) {
             let removed = self.inner.engine.remove_unused_network(network).await;
@@ -286,10 +252,7 @@ impl Orchestrator for Docker {
     }
 
     async fn changed(&self, service: &ServiceName, at_most: Duration) {
-        self.inner
-            .changes
-            .wait(&self.inner.engine, service.as_str(), at_most)
-            .await;
+        self.inner.changes.wait(&self.inner.engine, service.as_str(), at_most).await;
     }
 }
 
@@ -310,20 +273,14 @@ impl Container {
         Some(Self {
             id: summary.id?,
             name: name.trim_start_matches('/').to_owned(),
-            state: summary
-                .state
-                .map(|state| state.to_string())
-                .unwrap_or_default(),
+            state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
             tag: Tag::read(&summary.labels?)?,
         })
     }
 
     /// Its number in its place; what was renamed comes last.
     fn number(&self) -> u32 {
-        let number = self
-            .name
-            .rsplit_once('-')
-            .and_then(|(_, number)| number.parse().ok());
+        let number = self.name.rsplit_once('-').and_then(|(_, number)| number.parse().ok());
         number.unwrap_or(u32::MAX)
     }
 

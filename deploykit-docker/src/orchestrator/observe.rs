@@ -1,8 +1,9 @@
 //! How a container fares, as a task.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use deploykit_core::{Release, Task, TaskId, TaskState};
+use deploykit_core::{Clock, Release, SystemClock, Task, TaskId, TaskState, Timestamp};
 
 use super::changes::Death;
 use super::labels::Tag;
@@ -25,11 +26,7 @@ impl Docker {
         let address = socket(container.address_on(&tag.network), release.spec.port);
         let state = self.state(container, release, address).await?;
         let address = address.map(|address| address.to_string());
-        Ok(Task {
-            id: TaskId::new(container.name()),
-            state,
-            address,
-        })
+        Ok(Task { id: TaskId::new(container.name()), state, address })
     }
 
     async fn state(
@@ -45,12 +42,10 @@ impl Docker {
         match state.status.as_str() {
             "removing" => Ok(TaskState::Stopping),
             "created" if state.error.is_empty() => Ok(TaskState::Starting),
-            "created" => Ok(TaskState::Failed {
-                why: format!("it cannot be started: {}", state.error),
-            }),
-            "paused" => Ok(TaskState::Unhealthy {
-                why: "it is paused".into(),
-            }),
+            "created" => {
+                Ok(TaskState::Failed { why: format!("it cannot be started: {}", state.error) })
+            }
+            "paused" => Ok(TaskState::Unhealthy { why: "it is paused".into() }),
             "running" => self.readiness(container, release, address).await,
             _ => self.account(container, release).await,
         }
@@ -63,31 +58,23 @@ impl Docker {
         release: &Release,
         address: Option<SocketAddr>,
     ) -> Result<TaskState, Failure> {
-        let check = container
-            .state
-            .health
-            .as_ref()
-            .filter(|health| health.status != "none");
+        let check = container.state.health.as_ref().filter(|health| health.status != "none");
         let found = match check {
             Some(health) => match health.status.as_str() {
                 "healthy" => Found::Passes,
-                "unhealthy" => Found::FailsNow {
-                    why: health.last_output(),
-                },
+                "unhealthy" => Found::FailsNow { why: health.last_output() },
                 _ => Found::NotYet,
             },
             None => {
                 let subject = Subject {
                     container: container.id.clone(),
                     started_at: container.state.started_at.clone(),
+                    up: uptime(&container.state.started_at),
                     address,
                     readiness: release.spec.readiness.clone(),
                 };
                 let service = container.label(labels::SERVICE).unwrap_or_default();
-                self.inner
-                    .probes
-                    .ask(subject, self.inner.changes.notifier(service))
-                    .await
+                self.inner.probes.ask(subject, self.inner.changes.notifier(service)).await
             }
         };
         match found {
@@ -111,10 +98,7 @@ impl Docker {
         } else {
             let out_of_memory =
                 container.state.oom_killed || remembered.is_some_and(|death| death.out_of_memory);
-            Death {
-                exit_code: Some(container.state.exit_code),
-                out_of_memory,
-            }
+            Death { exit_code: Some(container.state.exit_code), out_of_memory }
         };
         let mut why = cause(death, release);
         if !container.state.error.is_empty() {
@@ -126,18 +110,19 @@ impl Docker {
             n => why.push_str(&format!(", was restarted {n} times")),
         }
         // Some log drivers cannot be read back; the death is worth telling without the lines.
-        let lines = self
-            .inner
-            .engine
-            .log_tail(&container.id, LOG_LINES)
-            .await
-            .unwrap_or_default();
+        let lines = self.inner.engine.log_tail(&container.id, LOG_LINES).await.unwrap_or_default();
         if !lines.is_empty() {
             let lines: Vec<_> = lines.iter().map(|line| shorten(line)).collect();
             why.push_str(&format!("; its last lines: {}", lines.join(" | ")));
         }
         Ok(TaskState::Failed { why })
     }
+}
+
+/// How long ago this was, in the Engine's way to write it; zero if that cannot be told.
+fn uptime(started_at: &str) -> Duration {
+    let started_at: Option<Timestamp> = serde_json::from_value(started_at.into()).ok();
+    started_at.map(|started| SystemClock.now().since(started)).unwrap_or_default()
 }
 
 fn cause(death: Death, release: &Release) -> String {

@@ -26,13 +26,13 @@ const EAGER: Duration = Duration::from_millis(20);
 const EAGER_FOR: Duration = Duration::from_secs(10);
 /// The longest time between two attempts.
 const CALM: Duration = Duration::from_secs(1);
-/// The time between two attempts on a task that was ready and has just failed one.
+/// The time between two attempts on a task that should be ready and has just failed one.
 const DOUBT: Duration = Duration::from_millis(100);
-/// So many failures in a row make a ready task unhealthy: one may be a moment's overload.
+/// So many failures in a row count against a task that should be ready: one may be a moment's overload.
 const FAILURES: u32 = 3;
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// How long the first observation of a task waits for its first attempt.
+/// How long the first observation of a task waits for what probing finds.
 const FIRST: Duration = ATTEMPT;
 /// How long a task without a port has to run to count as ready: what cannot start at all has ended by then.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -56,6 +56,8 @@ pub(super) struct Subject {
     /// The container and the start that is meant: one that was started again is another one.
     pub(super) container: String,
     pub(super) started_at: String,
+    /// How long ago that was, as far as it is known.
+    pub(super) up: Duration,
     pub(super) address: Option<SocketAddr>,
     pub(super) readiness: Readiness,
 }
@@ -84,9 +86,7 @@ impl Probes {
             let key = (subject.container.clone(), subject.started_at.clone());
             let now = Instant::now();
             // Its end takes it out of the map, unless a runtime ended first.
-            let live = probes
-                .get_mut(&key)
-                .filter(|probe| probe.found.has_changed().is_ok());
+            let live = probes.get_mut(&key).filter(|probe| probe.found.has_changed().is_ok());
             match live {
                 Some(probe) => {
                     probe.asked = now;
@@ -94,13 +94,7 @@ impl Probes {
                 }
                 None => {
                     let (tell, found) = watch::channel(None);
-                    probes.insert(
-                        key.clone(),
-                        Probe {
-                            found: found.clone(),
-                            asked: now,
-                        },
-                    );
+                    probes.insert(key.clone(), Probe { found: found.clone(), asked: now });
                     let map = Arc::downgrade(&self.0);
                     tokio::spawn(probe(subject, key, map, tell, changed));
                     found
@@ -108,11 +102,7 @@ impl Probes {
             }
         };
         let first = timeout(FIRST, found.wait_for(Option::is_some)).await;
-        first
-            .ok()
-            .and_then(Result::ok)
-            .and_then(|found| found.clone())
-            .unwrap_or(Found::NotYet)
+        first.ok().and_then(Result::ok).and_then(|found| found.clone()).unwrap_or(Found::NotYet)
     }
 }
 
@@ -127,25 +117,30 @@ async fn probe(
     let mut pause = EAGER;
     let mut failures = 0;
     loop {
-        let attempt = timeout(ATTEMPT, attempt(&subject, began)).await;
+        let up = subject.up.saturating_add(began.elapsed());
+        let attempt = timeout(ATTEMPT, attempt(&subject, up)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(format!("no answer in {ATTEMPT:?}")));
         let passed_before = !matches!(*tell.borrow(), None | Some(Found::NotYet));
         failures = if attempt.is_ok() { 0 } else { failures + 1 };
+        // One that has run for long was probably ready before anybody looked from here.
+        let in_doubt = failures < FAILURES && (passed_before || subject.up > EAGER_FOR);
         let found = match attempt {
-            Ok(()) => Found::Passes,
-            Err(_) if !passed_before => Found::NotYet,
-            Err(why) if failures >= FAILURES => Found::FailsNow { why },
-            Err(_) => Found::Passes,
+            Ok(()) => Some(Found::Passes),
+            Err(_) if in_doubt => None,
+            Err(why) if passed_before => Some(Found::FailsNow { why }),
+            Err(_) => Some(Found::NotYet),
         };
         pause = match found {
-            Found::Passes if failures > 0 => DOUBT,
-            Found::Passes => CALM,
+            None => DOUBT,
+            Some(Found::Passes) => CALM,
             _ if began.elapsed() < EAGER_FOR => EAGER,
             _ => pause.mul_f32(1.5).min(CALM),
         };
         let is_news = tell.send_if_modified(|told| {
-            let is_news = told.as_ref() != Some(&found);
-            *told = Some(found);
+            let is_news = found.is_some() && *told != found;
+            if is_news {
+                *told = found;
+            }
             is_news
         });
         if is_news {
@@ -154,39 +149,33 @@ async fn probe(
         sleep(pause).await;
         let Some(map) = map.upgrade() else { return };
         let mut probes = lock(&map);
-        if probes
-            .get(&key)
-            .is_none_or(|probe| probe.asked.elapsed() > IDLE)
-        {
+        if probes.get(&key).is_none_or(|probe| probe.asked.elapsed() > IDLE) {
             probes.remove(&key);
             return;
         }
     }
 }
 
-async fn attempt(subject: &Subject, began: Instant) -> Result<(), String> {
+async fn attempt(subject: &Subject, up: Duration) -> Result<(), String> {
     match (&subject.readiness, subject.address) {
         (Readiness::Http { path }, Some(address)) => get(address, path).await,
         (Readiness::Tcp, Some(address)) => connect(address).await.map(|_| ()),
         (Readiness::Http { .. } | Readiness::Tcp, None) => Err("it has no address".into()),
-        (Readiness::Running, _) if began.elapsed() >= SETTLED => Ok(()),
+        (Readiness::Running, _) if up >= SETTLED => Ok(()),
         (Readiness::Running, _) => Err("it has only just started".into()),
         (other, _) => Err(format!("readiness {other:?} is not known here")),
     }
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("connecting to {address}: {error}"))
+    TcpStream::connect(address).await.map_err(|error| format!("connecting to {address}: {error}"))
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(), String> {
     let failed = |error: &dyn std::error::Error| format!("GET http://{address}{path}: {error}");
     let stream = connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failed(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     // The header that tells tests from live requests.
     let request = Request::get(path)
         .header(header::HOST, address.to_string())
@@ -204,10 +193,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<(), String> {
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        Err(format!(
-            "GET http://{address}{path} answered {}",
-            status.as_u16()
-        ))
+        Err(format!("GET http://{address}{path} answered {}", status.as_u16()))
     }
 }
 

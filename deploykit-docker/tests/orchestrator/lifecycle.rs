@@ -1,6 +1,6 @@
 //! Launch, observe, adopt, stop, retire.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{ListContainersOptionsBuilder, StopContainerOptions};
 use deploykit_core::{Orchestrator, Place, ServiceSpec, TaskId, TaskState};
@@ -76,9 +76,14 @@ async fn another_deployer_adopts_what_runs() {
 #[tokio::test]
 async fn an_adopted_task_is_ready_at_the_first_look() {
     on_docker("firstlook", async |world| {
-        world.serve("good", http()).await;
-        let state = world.newcomer().await.observe(&world.service).await.unwrap();
-        assert_eq!(state.place(Place::A).unwrap().ready(), 1);
+        for spec in [http(), ServiceSpec::worker()] {
+            let revision = world.register("good", spec).await;
+            world.launch(&revision, 1).await;
+            world.until_ready(1).await;
+            let state = world.newcomer().await.observe(&world.service).await.unwrap();
+            assert_eq!(state.place(Place::A).unwrap().ready(), 1, "{state:?}");
+            world.docker.retire(&world.service, Place::A).await.unwrap();
+        }
     })
     .await;
 }
@@ -150,6 +155,14 @@ async fn a_change_is_reported_at_once() {
         let revision = world.register("good", ServiceSpec::worker()).await;
         world.launch(&revision, 1).await;
         world.until_ready(1).await;
+        // Until the echo of the launch has died away.
+        let quiet = Duration::from_millis(500);
+        let mut began = Instant::now();
+        world.docker.changed(&world.service, quiet).await;
+        while began.elapsed() < quiet {
+            began = Instant::now();
+            world.docker.changed(&world.service, quiet).await;
+        }
         let kill = world.signal(0, "SIGKILL");
         let wait = world.docker.changed(&world.service, Duration::from_secs(3_600));
         let both = futures::future::join(wait, kill);

@@ -67,10 +67,10 @@ async fn a_revision_that_nobody_registered_is_not_found() {
     .await;
 }
 
-/// Launches one task of this spec; it must be refused, naming `field`, and leave nothing behind.
+/// Launches tasks of this spec; it must be refused, naming `field`, and leave nothing behind.
 async fn refused(world: World, spec: deploykit_core::ServiceSpec, kind: ErrorKind, field: &str) {
     let revision = world.register("good", spec).await;
-    let error = world.docker.launch(&world.wanted(Place::A, &revision, 1)).await.unwrap_err();
+    let error = world.docker.launch(&world.wanted(Place::A, &revision, 3)).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(field), "{error}");
     assert!(world.docker.observe(&world.service).await.unwrap().places.is_empty());

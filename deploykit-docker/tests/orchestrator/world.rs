@@ -81,7 +81,7 @@ impl World {
     pub(crate) async fn until(
         &self,
         wanted: &str,
-        is_so: impl Fn(&PlaceState) -> bool,
+        is_so: impl Fn(&PlaceState) -> bool + Send + Sync,
     ) -> PlaceState {
         until(&self.docker, &self.service, wanted, is_so).await
     }
@@ -115,7 +115,7 @@ pub(crate) async fn until(
     docker: &Docker,
     service: &ServiceName,
     wanted: &str,
-    is_so: impl Fn(&PlaceState) -> bool,
+    is_so: impl Fn(&PlaceState) -> bool + Send + Sync,
 ) -> PlaceState {
     let mut last = None;
     let wait = async {

@@ -1,5 +1,13 @@
 //! Registries asked through a real Docker Engine.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it did not expect fails"
+)]
+
 use std::future::Future;
 use std::io::Write;
 use std::time::Duration;
