@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use deploykit::{LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict};
+use deploykit::{
+    GateName, LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::bars::Bars;
+use crate::bars::Bars;
 
 /// How often the bars are drawn anew.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -23,21 +24,20 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Bars read from `balancer` on a terminal, lines alone otherwise.
+    /// On a terminal the bars show what the balancer sees.
     pub(crate) fn new(service: &'a ServiceName, balancer: &'a dyn LoadBalancer) -> Self {
         let bars = std::io::stdout().is_terminal().then(Bars::new);
         Self { service, balancer, bars, pause: Duration::ZERO }
     }
 
-    /// Virtual time passes in no time at all. A person at a terminal gets this much real time for each 100 ms of it.
+    /// For virtual time, which takes none: a person at a terminal gets so much real time for each 100 ms of it.
     pub(crate) fn slowed_for_people(mut self, pause: Duration) -> Self {
-        if self.bars.is_some() {
-            self.pause = pause;
-        }
+        self.pause = pause;
         self
     }
 
-    /// Shows what happens until the rollout is over. `counts` tells how many requests have ended, and how many failed.
+    /// Shows what happens until the rollout is over. `counts` tells how many requests have ended, and how many of them
+    /// have failed.
     pub(crate) async fn follow(&self, mut updates: Updates, counts: impl Fn() -> (u64, u64)) {
         let mut redraw = interval(REDRAW);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,12 +47,9 @@ impl<'a> View<'a> {
                 biased;
                 update = updates.next() => {
                     let Some(update) = update else { break };
-                    let shown_by_bars = self.bars.as_ref().is_some_and(|bars| bars.take(&update.kind));
-                    if let Some(line) = lines.line(&update).filter(|_| !shown_by_bars) {
-                        self.say(&line);
-                    }
+                    self.show(&update, &mut lines);
                 }
-                _ = redraw.tick(), if self.bars.is_some() => self.redraw(counts()).await,
+                _ = redraw.tick() => self.redraw(counts()).await,
             }
         }
         if let Some(bars) = &self.bars {
@@ -68,10 +65,59 @@ impl<'a> View<'a> {
         }
     }
 
-    async fn redraw(&self, counts: (u64, u64)) {
-        if let (Some(bars), Ok(state)) = (&self.bars, self.balancer.observe(self.service).await) {
-            bars.draw(&state, counts);
+    fn show(&self, update: &Update, lines: &mut Lines) {
+        let Some(line) = lines.line(update) else { return };
+        match (&self.bars, &update.kind) {
+            // The bars show these.
+            (
+                Some(_),
+                UpdateKind::Tasks { .. } | UpdateKind::Routing { .. } | UpdateKind::InFlight { .. },
+            ) => {}
+            (Some(bars), UpdateKind::Step { number, of, text, .. }) => {
+                bars.step(*number, *of, text);
+                self.say(&line);
+            }
+            _ => self.say(&line),
+        }
+    }
+
+    async fn redraw(&self, (ended, failed): (u64, u64)) {
+        let Some(bars) = &self.bars else { return };
+        // A balancer that cannot be asked at the moment leaves the picture as it was.
+        if let Ok(state) = self.balancer.observe(self.service).await {
+            bars.draw(&state, ended, failed);
         }
         std::thread::sleep(self.pause);
+    }
+}
+
+/// What is worth a line, with the time since the rollout began.
+#[derive(Default)]
+struct Lines {
+    began: Option<Timestamp>,
+    /// The gates that have passed in this step: once is told, the rest is not.
+    passed: BTreeSet<GateName>,
+    is_undoing: bool,
+}
+
+impl Lines {
+    fn line(&mut self, update: &Update) -> Option<String> {
+        let began = *self.began.get_or_insert(update.at);
+        match &update.kind {
+            UpdateKind::Step { .. } => self.passed.clear(),
+            UpdateKind::Measured { gate, measurement } if measurement.verdict == Verdict::Pass => {
+                if !self.passed.insert(gate.clone()) {
+                    return None;
+                }
+            }
+            UpdateKind::Undoing { .. } => self.is_undoing = true,
+            _ => {}
+        }
+        let what = match &update.kind {
+            // Why was told when the undoing began.
+            UpdateKind::Ended { outcome, .. } if self.is_undoing => outcome.to_string(),
+            kind => kind.to_string(),
+        };
+        Some(format!("[{:7.3}s] {what}", update.at.since(began).as_secs_f64()))
     }
 }
