@@ -159,20 +159,21 @@ fn held<'a>(slot: &'a mut Option<Held>, lease: &Lease) -> Result<&'a mut Held> {
 }
 
 /// Lets go of a lease when it has run out, so that others can have it though nobody asks here any more.
-async fn watch(slot: Weak<AsyncMutex<Option<Held>>>, token: u64) {
-    while let Some(slot) = slot.upgrade() {
+///
+/// It keeps the slot only for moments: dropping the store's last handle ends the lease.
+async fn watch(slot: Weak<AsyncMutex<Option<Held>>>, token: u64, mut until: Option<Instant>) {
+    while let Some(end) = until {
+        tokio::time::sleep_until(end).await;
+        let Some(slot) = slot.upgrade() else { return };
         let mut slot = slot.lock_owned().await;
-        let until = match slot.as_ref() {
-            Some(held) if held.token == token => held.until,
-            _ => return,
-        };
-        let Some(until) = until else { return };
-        if until <= Instant::now() {
-            *slot = None;
-            return;
+        match slot.as_ref() {
+            Some(held) if held.token != token => return,
+            Some(held) if held.valid() => until = held.until,
+            _ => {
+                *slot = None;
+                return;
+            }
         }
-        drop(slot);
-        tokio::time::sleep_until(until).await;
     }
 }
 
@@ -272,8 +273,9 @@ impl Store for DirectoryStore {
             let holder = serde_json::to_vec(&Holder { owner, token })
                 .map_err(|why| files::trouble("write", &path, &why.into()))?;
             files::replace(&path, &holder)?;
-            *slot = Some(Held { token, until: Instant::now().checked_add(ttl), _lock: lock });
-            tokio::spawn(watch(weak, token));
+            let until = Instant::now().checked_add(ttl);
+            *slot = Some(Held { token, until, _lock: lock });
+            tokio::spawn(watch(weak, token, until));
             Ok(Lease { service: name, token, ttl })
         })
         .await

@@ -117,6 +117,23 @@ async fn a_lease_ends_when_its_handle_is_dropped() {
     assert!(store.acquire(&web(), &owner("b"), TTL).await.is_ok());
 }
 
+#[test]
+fn a_lease_runs_out_even_where_the_runtime_that_took_it_is_gone() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let directory = Directory::default();
+    let store = directory.open();
+    let lease = runtime().block_on(store.acquire(&web(), &owner("ci"), TTL)).unwrap();
+    runtime().block_on(async {
+        tokio::time::advance(2 * TTL).await;
+        let late = store.append(&lease, &history(), 0, &lines([1])).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Busy);
+        store.acquire(&web(), &owner("b"), TTL).await.unwrap();
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn paused_time_stands_still_while_files_are_written() {
     let directory = Directory::default();
