@@ -21,9 +21,10 @@ pub struct AnyOf(Vec<Arc<dyn HealthGate>>);
 /// measurement, so a gate that hangs cannot hide it. A gate that returns an error is inconclusive, as is no gate at all.
 ///
 /// ```
-/// use deploykit_core::{CommandGate, TcpGate, all_of};
+/// use deploykit_core::{Measurement, TcpGate, all_of, gate_fn};
 ///
-/// let gate = all_of([TcpGate::new()]).and(CommandGate::new("./smoke-test.sh"));
+/// let smoke_test = gate_fn(|context| async move { Ok(Measurement::pass("42 checks")) });
+/// let gate = all_of([TcpGate::new()]).and(smoke_test);
 /// # let _: &dyn deploykit_core::HealthGate = &gate;
 /// ```
 pub fn all_of<G: HealthGate>(gates: impl IntoIterator<Item = G>) -> AllOf {
@@ -37,9 +38,10 @@ pub fn all_of<G: HealthGate>(gates: impl IntoIterator<Item = G>) -> AllOf {
 /// inconclusive, as is no gate at all.
 ///
 /// ```
-/// use deploykit_core::{CommandGate, TcpGate, any_of};
+/// use deploykit_core::{Measurement, TcpGate, any_of, gate_fn};
 ///
-/// let gate = any_of([TcpGate::new()]).or(CommandGate::new("./smoke-test.sh"));
+/// let smoke_test = gate_fn(|context| async move { Ok(Measurement::pass("42 checks")) });
+/// let gate = any_of([TcpGate::new()]).or(smoke_test);
 /// # let _: &dyn deploykit_core::HealthGate = &gate;
 /// ```
 pub fn any_of<G: HealthGate>(gates: impl IntoIterator<Item = G>) -> AnyOf {

@@ -1,4 +1,10 @@
 //! What a store promises, asked of each backend, and what only the directory can get wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod conformance;
 mod damage;
@@ -14,7 +20,7 @@ use deploykit_core::{
 use tempfile::TempDir;
 
 /// Makes handles onto one and the same store.
-trait Backend {
+trait Backend: Sync {
     fn open(&self) -> Arc<dyn Store>;
 }
 
