@@ -4,6 +4,7 @@
 //! number of its usable servers (pooled). A place with no usable server has weight 0 at that moment.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use deploykit_core::{Error, ErrorKind, Place, Result, ServiceName};
 use sha2::{Digest, Sha256};
@@ -47,10 +48,13 @@ defaults deploykit.base
   # A kept connection may be closed by the server in the moment in which a request is sent on it.
   option http-server-close
   http-reuse never
-  option forwardfor
+  # A worker that is replaced answers one more request on each of its clients' connections before it closes them.
+  option idle-close-on-response
+  # Not those that an old worker hands on.
+  option forwardfor except 127.0.0.0/8
+  http-error status 503 content-type text/plain string \"no healthy task\\n\"
 
 backend deploykit.unavailable from deploykit.base
-  http-request return status 503 content-type text/plain string \"no healthy task\\n\"
 ";
 
 /// The name of a service's variable: HAProxy knows no `-` in it, a service's name no `_`.
@@ -150,69 +154,78 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
             ),
         );
     }
-    let bind = |port| format!("  bind {}:{port}", frontend.address);
     let (route, test) = (variable(name, "route"), variable(name, "test"));
-    let closed = |what: &str| {
-        format!("  http-request return status 503 content-type text/plain string \"{what}\\n\"")
+    let answer_503 = |what: &str| {
+        format!("http-request return status 503 content-type text/plain string \"{what}\\n\"")
     };
-    let no_test = closed(&format!("no version of {name} can be tested now"));
-    let is_closed =
-        format!("{} if {{ var({route}) -m str closed }}", closed(&format!("{name} is closed")));
+    let no_test = answer_503(&format!("no version of {name} can be tested now"));
+    let no_test = format!("  {no_test} if !leaving {{ var({test}) -m str none }}");
     let to_test = format!("  use_backend {name}.%[var({test})]");
-    line(text, format_args!("frontend {name} from {name}\n{}", bind(frontend.port)));
-    if let Some(port) = frontend.test_port {
-        line(text, format_args!("  http-request del-header {TEST_HEADER}"));
-        line(text, format_args!("{is_closed}"));
-        draw(text, name);
-        line(text, format_args!("frontend {name}.test from {name}\n{}", bind(port)));
-        line(text, format_args!("{no_test} if {{ var({test}) -m str none }}"));
-        line(text, format_args!("  http-request set-header {TEST_HEADER} {name}\n{to_test}"));
+    let closed = answer_503(&format!("{name} is closed"));
+    let closed = format!("  {closed} if !leaving {{ var(txn.route) -m str closed }}");
+    open(text, name, service, frontend.port);
+    line(text, format_args!("  http-request set-var(txn.route) var({route})"));
+    if frontend.test_port.is_some() {
+        line(text, format_args!("  http-request del-header {TEST_HEADER}\n{closed}"));
     } else {
         line(text, format_args!("  acl test req.fhdr({TEST_HEADER}) -m str {name}"));
-        line(text, format_args!("{no_test} if test {{ var({test}) -m str none }}"));
+        line(text, format_args!("{no_test} test\n{closed} !test"));
         line(text, format_args!("  http-request del-header {TEST_HEADER} if !test"));
-        line(text, format_args!("{to_test} if test"));
-        line(text, format_args!("{is_closed} !test"));
-        draw(text, name);
     }
+    draw(text, name);
+    line(text, format_args!("{}", again(name, frontend.port)));
+    if frontend.test_port.is_none() {
+        line(text, format_args!("{to_test} if test"));
+    }
+    for n in 1..=MOST_PLACES {
+        let drawn = format!("var(txn.draw),sub(txn.sum{n}) -m int lt 0");
+        line(text, format_args!("  use_backend %[var(txn.to{n})] if {{ {drawn} }}"));
+    }
+    line(text, format_args!("  default_backend deploykit.unavailable"));
+    if let Some(port) = frontend.test_port {
+        open(text, name, service, port);
+        line(text, format_args!("{no_test}\n  http-request set-header {TEST_HEADER} {name}"));
+        line(text, format_args!("{}\n{to_test}", again(name, port)));
+    }
+}
+
+/// Begins a frontend, and has the backend that [`again`] needs.
+fn open(text: &mut String, name: &ServiceName, service: &Service, port: u16) {
+    let address = service.frontend.address;
+    let here = if address.is_unspecified() { Ipv4Addr::LOCALHOST } else { address };
+    line(text, format_args!("backend {name}.again.{port} from {name}\n  server now {here}:{port}"));
+    line(text, format_args!("frontend {name}.{port} from {name}\n  bind {address}:{port}"));
+    line(text, format_args!("  acl leaving stopping"));
+}
+
+/// A request may come to a worker that was replaced by a reload, on a connection from before. Its routing and servers are
+/// those of that moment and cannot be changed any more, so it hands the request to the port of the worker that serves now.
+fn again(name: &ServiceName, port: u16) -> String {
+    format!("  use_backend {name}.again.{port} if leaving")
 }
 
 /// The rules that send a live request to a place. They read the routing once, so that a change falls between requests.
 fn draw(text: &mut String, name: &ServiceName) {
-    line(text, format_args!("  http-request set-var(txn.route) var({})", variable(name, "route")));
-    line(
-        text,
-        format_args!(
-            "  acl pooled var(txn.route) -m beg p\n  http-request set-var(txn.sum0) int(0)"
-        ),
-    );
+    line(text, format_args!("  acl pooled var(txn.route) -m beg p"));
+    line(text, format_args!("  http-request set-var(txn.sum0) int(0)"));
     for n in 1..=MOST_PLACES {
         let (place, factor, before) = (2 * n, 2 * n + 1, n - 1);
         line(
             text,
             format_args!(
                 "  http-request set-var-fmt(txn.to{n}) {name}.%[var(txn.route),field({place},:)]\n  \
-             http-request set-var(txn.by{n}) var(txn.route),field({factor},:),add(0)\n  \
-             http-request set-var(txn.sum{n}) var(txn.to{n}),nbsrv,mul(txn.by{n}),add(txn.sum{before}) if pooled\n  \
-             http-request set-var(txn.sum{n}) var(txn.to{n}),nbsrv,bool,mul(txn.by{n}),add(txn.sum{before}) unless pooled"
+                 http-request set-var(txn.by{n}) var(txn.route),field({factor},:),add(0)"
             ),
         );
+        let mut sum = |servers: &str, when: &str| {
+            let of = format!("var(txn.to{n}),{servers},mul(txn.by{n}),add(txn.sum{before})");
+            line(text, format_args!("  http-request set-var(txn.sum{n}) {of} {when}"));
+        };
+        sum("nbsrv", "if pooled");
+        sum("nbsrv,bool", "unless pooled");
     }
-    line(
-        text,
-        format_args!(
-            "  http-request set-var(txn.draw) rand(1000000),mul(txn.sum{MOST_PLACES}),div(1000000)"
-        ),
-    );
-    for n in 1..=MOST_PLACES {
-        line(
-            text,
-            format_args!(
-                "  use_backend %[var(txn.to{n})] if {{ var(txn.draw),sub(txn.sum{n}) -m int lt 0 }}"
-            ),
-        );
-    }
-    line(text, format_args!("  default_backend deploykit.unavailable"));
+    let drawn = format!("rand(1000000),mul(txn.sum{MOST_PLACES}),div(1000000)");
+    line(text, format_args!("  http-request set-var(txn.draw) {drawn}"));
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -147,7 +147,7 @@ impl HaProxy {
         self.apply(&locked, &before, &model, service).await
     }
 
-    /// The file first, then HAProxy: a reload if its structure is another one, then its workers, the old ones too.
+    /// The file first, then HAProxy: a reload if its structure is another one, then the worker that serves.
     async fn apply(
         &self,
         locked: &Locked<'_>,
@@ -177,17 +177,9 @@ impl HaProxy {
             if !reload && only.is_some_and(|only| only != name) {
                 continue;
             }
-            let in_worker = |worker| Reconcile { runtime, worker, name, wanted };
-            in_worker(processes.current)
-                .run()
-                .await
-                .map_err(|e| e.within(format!("service {name}")))?;
-            for worker in &processes.old {
-                // It may end at any moment.
-                if let Err(error) = in_worker(*worker).run().await {
-                    tracing::warn!(%worker, service = %name, %error, "an old HAProxy worker lags behind");
-                }
-            }
+            let worker = processes.current;
+            let reconcile = Reconcile { runtime, worker, name, wanted };
+            reconcile.run().await.map_err(|e| e.within(format!("service {name}")))?;
         }
         Ok(())
     }
@@ -225,7 +217,9 @@ impl HaProxy {
                 break;
             }
             let running = runtime.variable(now.current, config::STRUCTURE).await.ok().flatten();
-            if now.current != before.current && running.as_deref() == Some(structure) {
+            // Before it stops it may still route a request by itself.
+            let stopping = runtime.is_stopping(before.current).await;
+            if stopping && now.current != before.current && running.as_deref() == Some(structure) {
                 return Ok(now);
             }
         }

@@ -141,15 +141,15 @@ impl Service {
 
     /// The routing as it stands in HAProxy's variable: the rules' input, changed in one piece.
     ///
-    /// `closed`; or `w` (weighted) or `p` (pooled) and [`MOST_PLACES`] pairs of place and factor, those that are not
+    /// `closed`; or `w` (weighted) or `p` (pooled) and [`MOST_PLACES`] pairs of a place and its factor, those that are not
     /// needed having the factor 0.
     pub(super) fn route(&self) -> Result<String> {
-        let pairs: Vec<(Place, u16)> = match &self.routing {
+        let (kind, pairs): (_, Vec<(Place, u16)>) = match &self.routing {
             Routing::Closed | Routing::None => return Ok("closed".into()),
             Routing::Weighted(weights) => {
-                weights.iter().map(|(place, w)| (place, w.get())).collect()
+                ('w', weights.iter().map(|(place, weight)| (place, weight.get())).collect())
             }
-            Routing::Pooled => self.targets.keys().map(|place| (*place, 1)).collect(),
+            Routing::Pooled => ('p', self.targets.keys().map(|place| (*place, 1)).collect()),
         };
         if pairs.len() > MOST_PLACES {
             return Err(Error::new(
@@ -158,7 +158,6 @@ impl Service {
             )
             .with_hint(format!("at most {MOST_PLACES} places can share the requests")));
         }
-        let kind = if self.routing == Routing::Pooled { 'p' } else { 'w' };
         let filled = pairs.into_iter().chain(std::iter::repeat((Place::A, 0))).take(MOST_PLACES);
         Ok(filled
             .fold(kind.to_string(), |text, (place, factor)| format!("{text}:{place}:{factor}")))

@@ -1,7 +1,7 @@
 //! The runtime API, spoken to HAProxy's master: one command on one connection.
 //!
-//! The master passes commands on to its workers. There is one current worker, and after a reload for as long as they have
-//! connections the old ones, which go on routing by their own variables and servers.
+//! The master passes commands on to its workers. There is one current worker, and after a reload the old ones for as long
+//! as they have connections. An old one can be asked, but its servers cannot be changed any more.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -108,6 +108,14 @@ impl Runtime {
             ));
         }
         Ok(answer)
+    }
+
+    /// Whether a worker is on its way out, or gone.
+    pub(super) async fn is_stopping(&self, worker: u32) -> bool {
+        match self.on(worker, "show info").await {
+            Ok(info) => info.lines().any(|line| line == "Stopping: 1"),
+            Err(_) => true,
+        }
     }
 
     /// Sends commands that answer nothing when they succeed.

@@ -154,7 +154,7 @@ async fn a_test_port_reaches_the_candidate_and_marks_what_it_passes_on() {
         // An outsider's mark counts for nothing on the live port: this is a live request, and the next one fails.
         world.route(&Routing::all_to(Place::B)).await;
         assert_eq!(world.get("x-deploykit-test: web\r\n").await.status, 200);
-        assert_eq!(get(&entry.url, "").await.status, 500);
+        assert!(get(&entry.url, "").await.status >= 500);
     })
     .await;
 }
