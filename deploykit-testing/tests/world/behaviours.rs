@@ -129,3 +129,15 @@ async fn a_slow_version_answers_late() {
     assert_eq!(measured.verdict, Verdict::Fail);
     assert!(measured.evidence.contains("over 1000 ms"), "{}", measured.evidence);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_is_restarted_ever_more_slowly() {
+    let (world, web) = world(1, Behaviour::good().crashes());
+    launch(&world, &web, B, "web:2", 1).await;
+    sleep(ms(60_000)).await;
+    // 0.1 + 0.2 + … + 25.6 s of waiting, and nine starts of 0.2 s, fit into the minute.
+    let TaskState::Failed { why } = &states(&world, &web, B).await[0] else {
+        panic!("{}", world.snapshot(&web));
+    };
+    assert!(why.contains("restarted 9 times before"), "{why}");
+}

@@ -80,3 +80,18 @@ async fn draining_skips_a_task_that_is_not_known() {
     balancer.drain(&web, A, &["no-such".into()]).await.unwrap();
     assert_eq!(health(&world, &web, A).await, [TargetHealth::Healthy]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_change_ends_when_a_target_has_drained() {
+    let (world, web) = world(1, Behaviour::good());
+    let traffic = Traffic::per_second(1).with_slow(100, ms(2_000));
+    let traffic = world.start_traffic(&web, traffic);
+    sleep(ms(1_000)).await;
+    let tasks = ids(&world, &web, A).await;
+    let balancer = world.balancer();
+    balancer.drain(&web, A, &tasks).await.unwrap();
+    assert_eq!(balancer.observe(&web).await.unwrap().in_flight(A), 1);
+    world.orchestrator().changed(&web, ms(60_000)).await;
+    assert_eq!(balancer.observe(&web).await.unwrap().in_flight(A), 0);
+    drop(traffic);
+}

@@ -117,3 +117,12 @@ async fn every_call_is_counted_and_only_mutations_are_written_down() {
     let calls: Vec<_> = world.calls().iter().map(ToString::to_string).collect();
     assert_eq!(calls, ["0.000 s web: set routing closed"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_by_itself_keeps_its_error_when_its_answer_should_be_lost() {
+    let (world, web) = world(1, Behaviour::good());
+    world.fail(Fault::answer_lost(Operation::Launch));
+    let launch = wanted(&web, B, &"web@none".into(), 2);
+    let error = world.orchestrator().launch(&launch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}

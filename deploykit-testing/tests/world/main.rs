@@ -1,5 +1,7 @@
 //! What the world promises, one fact at a time, on virtual time.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
 mod behaviours;
 mod determinism;
 mod draining;

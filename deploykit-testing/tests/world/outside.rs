@@ -1,4 +1,4 @@
-use deploykit_core::{Clock, Orchestrator, Routing, TaskState, Timestamp};
+use deploykit_core::{Clock, LoadBalancer, Orchestrator, Routing, TaskState, Timestamp};
 use deploykit_testing::{Behaviour, Traffic};
 use tokio::time::sleep;
 
@@ -61,7 +61,6 @@ async fn what_is_undone_looks_as_it_began() {
     let before = world.snapshot(&web);
     launch(&world, &web, B, "web:2", 2).await;
     assert_ne!(world.snapshot(&web), before);
-    use deploykit_core::LoadBalancer;
     world.balancer().set_targets(&web, B, &[]).await.unwrap();
     world.orchestrator().retire(&web, B).await.unwrap();
     assert_eq!(world.snapshot(&web), before);
@@ -84,7 +83,8 @@ async fn the_clock_follows_the_virtual_time_and_can_jump_back() {
     let before = clock.now();
     sleep(ms(86_400_000)).await;
     assert_eq!(clock.now(), before.plus(ms(86_400_000)));
-    world.set_clock_off(-90_000_000);
+    world.set_clock_off(-80_000_000);
+    world.set_clock_off(-10_000_000);
     assert!(clock.now() < before);
     assert_ne!(before, Timestamp::default());
 }

@@ -118,3 +118,11 @@ async fn a_client_that_gets_no_answer_in_time_has_failed() {
     assert_eq!((tally.requests, tally.failed), (10, 10));
     assert_eq!(tally.failures[0].why, "no answer within 0.5 s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn setting_the_same_routing_again_changes_nothing() {
+    let (world, web) = world(1, Behaviour::good());
+    let balancer = world.balancer();
+    balancer.set_routing(&web, &split(0)).await.unwrap();
+    assert!(!world.calls()[0].changed);
+}

@@ -93,3 +93,27 @@ async fn a_failed_assertion_names_the_seed() {
     world.orchestrator().retire(&web, A).await.unwrap();
     world.assert_safe();
 }
+
+#[tokio::test(start_paused = true)]
+async fn draining_a_place_is_fine_while_a_pooled_routing_has_others() {
+    let (world, web) = world(1, Behaviour::good());
+    launch(&world, &web, B, "web:2", 1).await;
+    healthy(&world, &web, B, 1).await;
+    route(&world, &web, Routing::Pooled).await;
+    drain(&world, &web, A).await;
+    assert_eq!(world.violations(), []);
+    drain(&world, &web, B).await;
+    assert_eq!(breaches(&world), [Breach::NoHealthyTarget]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn going_back_from_a_dead_place_to_another_dead_one_is_no_breach() {
+    let (world, web) = world(1, Behaviour::good());
+    launch(&world, &web, B, "web:2", 1).await;
+    healthy(&world, &web, B, 1).await;
+    route(&world, &web, Routing::all_to(B)).await;
+    world.kill_task(&web, A, 0).unwrap();
+    world.kill_task(&web, B, 0).unwrap();
+    route(&world, &web, Routing::all_to(A)).await;
+    assert_eq!(world.violations(), []);
+}

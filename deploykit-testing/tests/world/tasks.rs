@@ -147,3 +147,17 @@ async fn the_world_runs_in_real_time_too() {
     launch(&world, &web, B, "web:2", 1).await;
     healthy(&world, &web, B, 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_are_stopping_do_not_count_for_a_launch() {
+    let (world, web) = world(1, Behaviour::good());
+    launch(&world, &web, B, "web:2", 1).await;
+    let orchestrator = world.orchestrator();
+    let relaunch = async {
+        sleep(ms(10)).await;
+        launch(&world, &web, B, "web:2", 1).await;
+    };
+    let (retired, ()) = tokio::join!(orchestrator.retire(&web, B), relaunch);
+    retired.unwrap();
+    assert_eq!(states(&world, &web, B).await, [TaskState::Starting]);
+}
