@@ -1,0 +1,207 @@
+//! Real parts as a stage: the Engine, HAProxy, requests over loopback. Everything is gone when a test ends, however it ends.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use deploykit::docker::{
+    self, DockerRegistry, Engine, Frontend, HaProxy, HaProxyBuilder, LocalImages,
+};
+use deploykit::{
+    Clock, HealthGate, HttpGate, LoadBalancer, Orchestrator, Place, Registry, ServiceName,
+    SystemClock,
+};
+use deploykit_testing::Tally;
+use deploykit_testing::load::{self, Running};
+use tokio::runtime::Runtime;
+
+use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
+
+/// A scenario that takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(90);
+
+pub(crate) const IMAGE: &str = "deploykit/haproxy:parts";
+
+pub(crate) struct Docker {
+    basics: Basics,
+    pub(crate) engine: Engine,
+    pub(crate) haproxy: HaProxy,
+    /// Removed before the directory in which its files are.
+    _leavings: Leavings,
+}
+
+/// Plays a scenario on parts of its own.
+pub(crate) async fn play(scenario: impl AsyncFnOnce(&Docker)) {
+    let docker = Docker::new().await;
+    let played = tokio::time::timeout(LONGEST, scenario(&docker)).await;
+    assert!(played.is_ok(), "it has not ended within {LONGEST:?}");
+}
+
+impl Docker {
+    async fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let basics = Basics::new(&format!("dkt{}-{number}", std::process::id()));
+        let leavings = Leavings { service: basics.service.clone(), other: basics.other.clone() };
+        let engine = Engine::connect().await.expect("these tests need a Docker Engine");
+        let haproxy =
+            builder(&basics, &engine).start().await.expect("run `cargo xtask parts` first");
+        for (service, port) in [(&basics.service, 8080), (&basics.other, 8081)] {
+            let frontend = Frontend::new(port).with_health_path("/health");
+            haproxy.add_service(service, &frontend).await.unwrap();
+        }
+        Self { basics, engine, haproxy, _leavings: leavings }
+    }
+
+    pub(crate) fn haproxys_container(&self) -> String {
+        haproxys_container(&self.basics.service)
+    }
+
+    /// The directory in which HAProxy's files are.
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        state(&self.basics)
+    }
+}
+
+fn state(basics: &Basics) -> std::path::PathBuf {
+    basics.directory.path().join("haproxy")
+}
+
+pub(crate) fn builder(basics: &Basics, engine: &Engine) -> HaProxyBuilder {
+    HaProxy::builder()
+        .engine(engine.clone())
+        .name(basics.service.as_str())
+        .image(IMAGE)
+        .network(basics.service.as_str())
+        .publish("127.0.0.1:0:8080")
+        .publish("127.0.0.1:0:8081")
+        .state_dir(state(basics))
+}
+
+fn haproxys_container(service: &ServiceName) -> String {
+    format!("deploykit-haproxy-{service}")
+}
+
+/// Runs the Engine's own client, and returns what it prints, a line each.
+pub(crate) fn engine(arguments: &[&str]) -> Vec<String> {
+    let done = Command::new("docker").args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "docker {}: {error}", arguments.join(" "));
+    String::from_utf8_lossy(&done.stdout).lines().map(str::to_owned).collect()
+}
+
+impl Stage for Docker {
+    type Load = Running;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn basics(&self) -> &Basics {
+        &self.basics
+    }
+
+    fn providers(&self) -> Making {
+        let (haproxy, network) = (self.haproxy.clone(), self.basics.service.clone());
+        Box::pin(async move {
+            let engine = Engine::connect().await.unwrap();
+            let orchestrator = docker::Docker::new(engine.clone()).with_network(network.as_str());
+            Providers {
+                registry: Arc::new(LocalImages::new(engine)),
+                orchestrator: Arc::new(orchestrator),
+                balancer: Arc::new(haproxy),
+            }
+        })
+    }
+
+    fn clock(&self) -> impl Clock {
+        SystemClock
+    }
+
+    fn image(&self, version: Version) -> String {
+        let tag = match version {
+            Version::Good => "good",
+            Version::Better => "good-b",
+            Version::Crash => "crash",
+            Version::Unhealthy => "unhealthy",
+            Version::Slow => "slow",
+            Version::Errors => "errors",
+        };
+        format!("deploykit/testbed:{tag}")
+    }
+
+    fn unreachable(&self) -> (Arc<dyn Registry>, String) {
+        // Nobody listens on port 1.
+        (Arc::new(DockerRegistry::new(self.engine.clone())), "127.0.0.1:1/team/web:1".to_owned())
+    }
+
+    fn smoke(&self) -> Arc<dyn HealthGate> {
+        Arc::new(HttpGate::new("/").with_max_latency(Duration::from_millis(500)))
+    }
+
+    fn live(&self) -> Arc<dyn HealthGate> {
+        Arc::new(HttpGate::new("/").live())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Running {
+        let entry = self.haproxy.observe(service).await.unwrap().entry.unwrap();
+        load::Load::new(entry.url).start().await.unwrap()
+    }
+
+    async fn kill_task(&self, place: Place) {
+        let orchestrator = self.providers().await.orchestrator;
+        let state = orchestrator.observe(&self.basics.service).await.unwrap();
+        engine(&["kill", state.place(place).unwrap().tasks[0].id.as_str()]);
+    }
+
+    async fn made(&self) -> Vec<String> {
+        let filter = format!("name={}", self.basics.service);
+        let containers =
+            ["ps", "--all", "--filter", &filter, "--format", "container {{.Names}} {{.ID}}"];
+        let networks =
+            ["network", "ls", "--filter", &filter, "--format", "network {{.Name}} {{.ID}}"];
+        let mut made = engine(&containers);
+        made.extend(engine(&networks));
+        made.sort();
+        made
+    }
+
+    fn runtime(&self) -> Option<Runtime> {
+        Some(Runtime::new().unwrap())
+    }
+}
+
+impl Load for Running {
+    fn requests(&self) -> u64 {
+        Self::requests(self)
+    }
+
+    async fn stop(self) -> Tally {
+        Self::stop(self).await.tally
+    }
+}
+
+/// What there is of a test on the Engine.
+struct Leavings {
+    service: ServiceName,
+    other: ServiceName,
+}
+
+impl Drop for Leavings {
+    fn drop(&mut self) {
+        // Failures are of no interest: the test may have failed before anything was there.
+        let try_engine = |arguments: &[&str]| {
+            let done = Command::new("docker").args(arguments).output();
+            done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+        };
+        let mut containers = vec![haproxys_container(&self.service)];
+        for service in [&self.service, &self.other] {
+            let label = format!("label=deploykit.service={service}");
+            let found = try_engine(&["ps", "--all", "--quiet", "--filter", &label]);
+            containers.extend(found.lines().map(str::to_owned));
+        }
+        let remove = ["rm", "--force", "--volumes"].into_iter();
+        let remove: Vec<_> = remove.chain(containers.iter().map(String::as_str)).collect();
+        try_engine(&remove);
+        try_engine(&["network", "rm", self.service.as_str()]);
+    }
+}

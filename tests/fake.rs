@@ -1,0 +1,21 @@
+//! The scenarios in a world in memory, on virtual time; and those that only such a world can play.
+
+#[path = "fake/stage.rs"]
+mod fake;
+mod scenarios;
+#[path = "fake/sweep.rs"]
+mod sweep;
+
+use fake::play;
+use scenarios::play_all;
+
+macro_rules! on_fake {
+    ($module:ident::$name:ident) => {
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            play(scenarios::$module::$name).await;
+        }
+    };
+}
+
+play_all!(on_fake);

@@ -1,0 +1,113 @@
+//! The world in memory as a stage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deploykit::{Clock, ErrorKind, HealthGate, Place, Registry, ServiceName};
+use deploykit_testing::{Behaviour, Fault, Operation, RunningTraffic, Tally, Traffic, World};
+use tokio::runtime::Runtime;
+
+use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
+
+pub(crate) struct Fake {
+    pub(crate) world: World,
+    basics: Basics,
+}
+
+impl Fake {
+    pub(crate) fn new(seed: u64) -> Self {
+        let world = World::new(seed);
+        // Calls that answer at once would leave no moment at which anything could come between them.
+        world.tune(|settings| settings.call_time = Duration::from_millis(2));
+        let this = Self { world, basics: Basics::new("web") };
+        let good = Behaviour::good();
+        let slow = Duration::from_millis(1_500);
+        for (version, behaviour) in [
+            (Version::Good, good),
+            (Version::Better, good),
+            (Version::Crash, good.crashes()),
+            (Version::Unhealthy, good.never_ready()),
+            (Version::Slow, good.slow(slow)),
+            (Version::Errors, good.errors_after_first_live_request()),
+        ] {
+            this.world.image(&this.image(version), behaviour).unwrap();
+        }
+        this
+    }
+}
+
+/// Plays a scenario; the rules of safety hold in all of them.
+pub(crate) async fn play(scenario: impl AsyncFnOnce(&Fake)) {
+    let fake = Fake::new(1);
+    scenario(&fake).await;
+    fake.world.assert_safe();
+}
+
+impl Stage for Fake {
+    type Load = RunningTraffic;
+
+    /// More than the hour of the longest bake.
+    const PATIENCE: Duration = Duration::from_secs(8 * 3_600);
+
+    fn basics(&self) -> &Basics {
+        &self.basics
+    }
+
+    fn providers(&self) -> Making {
+        let world = self.world.clone();
+        Box::pin(async move {
+            Providers {
+                registry: Arc::new(world.registry()),
+                orchestrator: Arc::new(world.orchestrator()),
+                balancer: Arc::new(world.balancer()),
+            }
+        })
+    }
+
+    fn clock(&self) -> impl Clock {
+        self.world.clock()
+    }
+
+    fn image(&self, version: Version) -> String {
+        format!("team/web:{version:?}").to_lowercase()
+    }
+
+    fn unreachable(&self) -> (Arc<dyn Registry>, String) {
+        self.world.fail(Fault::error(Operation::Resolve, ErrorKind::Unavailable).always());
+        (Arc::new(self.world.registry()), self.image(Version::Better))
+    }
+
+    fn smoke(&self) -> Arc<dyn HealthGate> {
+        Arc::new(self.world.http_gate("/").with_max_latency(Duration::from_millis(500)))
+    }
+
+    fn live(&self) -> Arc<dyn HealthGate> {
+        Arc::new(self.world.http_gate("/").live())
+    }
+
+    async fn load(&self, service: &ServiceName) -> RunningTraffic {
+        self.world.start_traffic(service, Traffic::per_second(200))
+    }
+
+    async fn kill_task(&self, place: Place) {
+        self.world.kill_task(&self.basics.service, place, 0).unwrap();
+    }
+
+    async fn made(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn runtime(&self) -> Option<Runtime> {
+        None
+    }
+}
+
+impl Load for RunningTraffic {
+    fn requests(&self) -> u64 {
+        self.tally().requests
+    }
+
+    async fn stop(self) -> Tally {
+        Self::stop(self).await
+    }
+}

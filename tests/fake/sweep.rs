@@ -1,0 +1,1 @@
+//! A deployer that dies at any write, and an abort at any moment.

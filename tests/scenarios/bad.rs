@@ -1,0 +1,78 @@
+//! A bad version comes, and nobody has told the deployer.
+
+use std::time::Duration;
+
+use deploykit::{BlueGreen, Outcome, Place, Report};
+
+use super::see::*;
+use super::stage::{Stage, Version};
+
+/// Deploys a version that has to be rolled back, with no request lost and everything as it began; says what came of it.
+async fn rolled_back<S: Stage>(stage: &S, version: Version, strategy: &BlueGreen) -> Report {
+    let before = serving(stage).await;
+    let (report, tally) = under_load(stage, async || deploy(stage, version, strategy).await).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert_lossless(&tally);
+    assert_eq!(seen(stage).await, before, "{report}");
+    report
+}
+
+pub(crate) async fn a_version_that_crashes_is_rolled_back_by_itself<S: Stage>(stage: &S) {
+    let report = rolled_back(stage, Version::Crash, &careful()).await;
+    let why = report.why.unwrap();
+    assert!(why.contains("exited with code 3"), "{why}");
+}
+
+pub(crate) async fn a_version_that_is_never_ready_is_rolled_back_by_itself<S: Stage>(stage: &S) {
+    let strategy = careful().healthy_within(Duration::from_secs(2));
+    let report = rolled_back(stage, Version::Unhealthy, &strategy).await;
+    let why = report.why.unwrap();
+    assert!(why.contains("place B is not healthy in time: 0 of 2 healthy"), "{why}");
+}
+
+pub(crate) async fn a_version_that_is_too_slow_for_its_gate_is_rolled_back_by_itself<S: Stage>(
+    stage: &S,
+) {
+    let report = rolled_back(stage, Version::Slow, &careful()).await;
+    let why = report.why.unwrap();
+    assert!(why.contains("gate smoke"), "{why}");
+}
+
+pub(crate) async fn of_a_version_that_errs_under_live_requests_only_its_own_answers_fail<
+    S: Stage,
+>(
+    stage: &S,
+) {
+    let before = serving(stage).await;
+    let (report, tally) =
+        under_load(stage, async || deploy(stage, Version::Errors, &careful()).await).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let why = report.why.unwrap();
+    assert!(why.contains("gate live"), "{why}");
+    assert!(tally.failed > 0, "{tally}");
+    assert_eq!(tally.failures_of(Place::B), tally.failed, "{tally}");
+    assert_eq!(seen(stage).await, before);
+}
+
+pub(crate) async fn a_bad_first_deployment_leaves_nothing<S: Stage>(stage: &S) {
+    let before = seen(stage).await;
+    let report = first(stage, &stage.basics().service, Version::Crash).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let after = seen(stage).await;
+    assert!(after.is_nothing(), "{after:#?}");
+    assert_eq!(after, before);
+    // And the next one is a first one again.
+    serving(stage).await;
+}
+
+pub(crate) async fn a_candidate_that_dies_while_it_bakes_is_not_promoted<S: Stage>(stage: &S) {
+    let before = serving(stage).await;
+    let mut run = begin(stage, Version::Better, &plain().bake(LONG)).await;
+    run.step("soak").await;
+    stage.kill_task(Place::B).await;
+    let report = run.end().await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let why = report.why.unwrap();
+    assert!(why.contains("place B") && why.contains("exited with code"), "{why}");
+    assert_eq!(seen(stage).await, before);
+}

@@ -1,0 +1,274 @@
+//! Where scenarios are played: the same words for a world in memory and for real parts.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use deploykit::{
+    Clock, Deployer, DeployerBuilder, DirectoryStore, HealthGate, LoadBalancer, Measurement,
+    Orchestrator, Place, Plan, Registry, Result, Rollout, ServiceName, ServiceSpec, Store, gate_fn,
+};
+use deploykit_testing::Tally;
+use tokio::runtime::Runtime;
+
+use super::recorded::{Life, Log, Recorded};
+
+/// What an image does once it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The one that serves at first; it answers as `A`.
+    Good,
+    /// Good as well; it and all bad ones answer as `B`.
+    Better,
+    /// Ends with exit code 3 before it is ready.
+    Crash,
+    /// Never becomes ready.
+    Unhealthy,
+    /// Answers slower than the gate `smoke` allows.
+    Slow,
+    /// Answers 500 after its first live request.
+    Errors,
+}
+
+/// The three providers, as a process of its own would have made them.
+#[derive(Clone)]
+pub(crate) struct Providers {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) orchestrator: Arc<dyn Orchestrator>,
+    pub(crate) balancer: Arc<dyn LoadBalancer>,
+}
+
+pub(crate) type Making = Pin<Box<dyn Future<Output = Providers> + Send>>;
+
+pub(crate) trait Stage {
+    type Load: Load;
+
+    /// Far more than anything takes; only a failure waits for it.
+    const PATIENCE: Duration;
+
+    fn basics(&self) -> &Basics;
+    fn providers(&self) -> Making;
+    fn clock(&self) -> impl Clock;
+    fn image(&self, version: Version) -> String;
+    /// A registry that cannot be reached, and an image that would be in it.
+    fn unreachable(&self) -> (Arc<dyn Registry>, String);
+    /// Asks over the test route, and wants an answer within half a second.
+    fn smoke(&self) -> Arc<dyn HealthGate>;
+    /// Asks as live requests do.
+    fn live(&self) -> Arc<dyn HealthGate>;
+
+    /// Begins to send live requests, of which some take two seconds.
+    async fn load(&self, service: &ServiceName) -> Self::Load;
+
+    /// A task of a place dies, and nobody has asked for it.
+    async fn kill_task(&self, place: Place);
+
+    /// Whatever was made for the service outside, by name and identity; a task that was replaced by one of its name shows.
+    async fn made(&self) -> Vec<String>;
+
+    /// A runtime that can be taken away from a deployer; none where time is not real, and other runtimes have another.
+    fn runtime(&self) -> Option<Runtime>;
+}
+
+/// Requests that are being sent.
+pub(crate) trait Load {
+    fn requests(&self) -> u64;
+    async fn stop(self) -> Tally;
+}
+
+/// What every stage has.
+pub(crate) struct Basics {
+    pub(crate) service: ServiceName,
+    /// A second service, for those scenarios that need one.
+    pub(crate) other: ServiceName,
+    pub(crate) directory: Directory,
+    /// What deployers have changed at providers.
+    pub(crate) log: Log,
+    /// What the gate `switch` says.
+    pub(crate) switch: Switch,
+}
+
+impl Basics {
+    pub(crate) fn new(service: &str) -> Self {
+        Self {
+            service: ServiceName::new(service).unwrap(),
+            other: ServiceName::new(format!("{service}-2")).unwrap(),
+            directory: Directory::new(),
+            log: Log::default(),
+            switch: Switch::default(),
+        }
+    }
+
+    fn of_service(&self, file: &str) -> PathBuf {
+        self.directory.path().join(self.service.as_str()).join(file)
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.of_service("history.jsonl")
+    }
+
+    pub(crate) fn lease(&self) -> PathBuf {
+        self.of_service("lease.json")
+    }
+
+    pub(crate) fn token(&self) -> PathBuf {
+        self.of_service("token")
+    }
+
+    /// The journal of the second rollout: the first one has brought what serves.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.of_service("journal").join(format!("{}-2.jsonl", self.service))
+    }
+}
+
+pub(crate) fn spec() -> ServiceSpec {
+    ServiceSpec::http(8080, "/health").with_stop_grace(Duration::from_secs(2))
+}
+
+/// A deployer that shares nothing with others but the parts and the store's directory, as one of another process.
+pub(crate) async fn deployer<S: Stage>(stage: &S) -> Deployer {
+    deployer_of(stage, "alice").await
+}
+
+pub(crate) async fn deployer_of<S: Stage>(stage: &S, owner: &str) -> Deployer {
+    assemble(stage, owner, stage.providers().await, &Life::immortal())
+}
+
+pub(crate) fn assemble<S: Stage>(
+    stage: &S,
+    owner: &str,
+    providers: Providers,
+    life: &Life,
+) -> Deployer {
+    gateless(stage, providers, life)
+        .gate("smoke", stage.smoke())
+        .gate("live", stage.live())
+        .gate("switch", stage.basics().switch.gate())
+        .owner(owner)
+        .build()
+}
+
+type Complete = DeployerBuilder<
+    Arc<dyn Registry>,
+    Arc<dyn Orchestrator>,
+    Option<Arc<dyn LoadBalancer>>,
+    Arc<dyn Store>,
+>;
+
+fn gateless<S: Stage>(stage: &S, providers: Providers, life: &Life) -> Complete {
+    let basics = stage.basics();
+    let store = DirectoryStore::open(basics.directory.path()).unwrap();
+    Deployer::builder()
+        .registry(providers.registry)
+        .orchestrator(Recorded::new(providers.orchestrator, &basics.log, life))
+        .balancer(Recorded::new(providers.balancer, &basics.log, life))
+        .store(Recorded::new(store, &basics.log, life))
+        .clock(stage.clock())
+}
+
+/// A deployer to be, without gates.
+pub(crate) async fn bare<S: Stage>(stage: &S) -> Complete {
+    gateless(stage, stage.providers().await, &Life::immortal())
+}
+
+/// A deployer that is going to die.
+pub(crate) struct Doomed {
+    deployer: Deployer,
+    life: Life,
+    runtime: Option<Runtime>,
+}
+
+impl Doomed {
+    pub(crate) async fn new<S: Stage>(stage: &S) -> Self {
+        Self::of(stage, Life::immortal()).await
+    }
+
+    pub(crate) async fn of<S: Stage>(stage: &S, life: Life) -> Self {
+        let runtime = stage.runtime();
+        // Whatever runs behind its providers dies with it.
+        let providers = match &runtime {
+            Some(runtime) => runtime.spawn(stage.providers()).await.unwrap(),
+            None => stage.providers().await,
+        };
+        let deployer = assemble(stage, "mallory", providers, &life);
+        Self { deployer, life, runtime }
+    }
+
+    pub(crate) async fn deploy(&self, plan: Plan) -> Result<Rollout> {
+        let deployer = self.deployer.clone();
+        match &self.runtime {
+            Some(runtime) => {
+                runtime.spawn(async move { deployer.deploy(plan).await }).await.unwrap()
+            }
+            None => deployer.deploy(plan).await,
+        }
+    }
+
+    /// From here on it does nothing any more, not even give back its lease; what it was waiting for is dropped.
+    pub(crate) async fn die(self) {
+        self.life.end();
+        if let Some(runtime) = self.runtime {
+            tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+        }
+    }
+}
+
+/// A gate whose answer the test sets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Switch(Arc<AtomicU32>);
+
+impl Switch {
+    const PASS: u32 = 0;
+    const FAIL: u32 = 1;
+
+    pub(crate) fn fail(&self) {
+        self.0.store(Self::FAIL, Ordering::SeqCst);
+    }
+
+    pub(crate) fn know_nothing(&self) {
+        self.0.store(Self::FAIL + 1, Ordering::SeqCst);
+    }
+
+    fn gate(&self) -> impl HealthGate {
+        let this = self.clone();
+        gate_fn(move |_| {
+            let set = this.0.load(Ordering::SeqCst);
+            async move {
+                Ok(match set {
+                    Self::PASS => Measurement::pass("the switch says so"),
+                    Self::FAIL => Measurement::fail("the switch says so"),
+                    _ => Measurement::inconclusive("the switch says nothing"),
+                })
+            }
+        })
+    }
+}
+
+/// A directory of a test's own, gone with it.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Short: the path of a socket in it must fit.
+        let path = std::env::temp_dir().join(format!("dkt-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
