@@ -13,7 +13,7 @@ async fn a_fault_hits_exactly_the_next_call_of_its_operation() {
     let launch = wanted(&web, B, &revision, 1);
     let error = orchestrator.launch(&launch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Throttled);
-    assert!(world.snapshot(&web).places.get(&B).is_none());
+    assert!(!world.snapshot(&web).places.contains_key(&B));
     orchestrator.launch(&launch).await.unwrap();
 }
 
