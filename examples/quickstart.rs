@@ -24,6 +24,7 @@ use deploykit::{
     Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
+use serde_json::Value;
 use view::View;
 
 /// A person sees four seconds of the world in one.
@@ -73,8 +74,8 @@ async fn main() -> Result<ExitCode> {
     );
     if std::env::args().any(|argument| argument == "--json") {
         let mut object = json::summary(&good.0, &good.1);
-        object["bad_version"] = json::summary(&bad.0, &bad.1);
-        println!("{object}");
+        object.insert("bad_version".to_owned(), json::summary(&bad.0, &bad.1).into());
+        println!("{}", Value::Object(object));
     }
     let as_it_should = good.0.outcome == Outcome::Promoted && bad.0.outcome == Outcome::RolledBack;
     Ok(if as_it_should { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -94,7 +95,7 @@ async fn deploy(
 
     let traffic = world.start_traffic(web, Traffic::per_second(100));
     let balancer = world.balancer();
-    let view = View::new(web, &balancer).slowed_for_people(PAUSE);
+    let view = View::new(web, &balancer, PAUSE);
     let counts = || {
         let tally = traffic.tally();
         (tally.requests, tally.failed)

@@ -1,1 +1,177 @@
-fn main() {}
+//! Replaces a real HTTP service, in containers behind HAProxy, from a registry, under load, and counts what is lost.
+//!
+//! ```text
+//! cargo xtask parts
+//! cargo run --example docker --features docker,http-gate,load -- --replicas 4 --requests 20000
+//! ```
+//!
+//! The deployment itself is in [`deployer`], [`strategy`] and [`replace`]; the rest makes the surroundings and measures.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows something")]
+
+mod arguments;
+#[path = "../shared/bars.rs"]
+mod bars;
+mod engine;
+mod floor;
+#[path = "../shared/json.rs"]
+mod json;
+mod signals;
+mod site;
+#[path = "../shared/view.rs"]
+mod view;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use deploykit::docker::{Docker, DockerRegistry, HaProxy};
+use deploykit::testing::load::Load;
+use deploykit::{
+    BlueGreen, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge, LoadBalancer, Outcome,
+    Result, ServiceSpec, Weight,
+};
+use deploykit_testing::Tally;
+use serde_json::{Map, Value, json};
+
+use arguments::{Arguments, HELP, Refused};
+use signals::Signals;
+use site::{HEALTH, PORT, Site};
+use view::View;
+
+/// The test service; its other images are `good-b` and those that are bad.
+const GOOD: &str = "deploykit/testbed:good";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(Refused::Help) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Refused::Wrong(why)) => {
+            eprintln!("{why}; --help shows all options");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments).await {
+        Ok(ending) => {
+            if arguments.json {
+                println!("{}", Value::Object(ending.json));
+            }
+            ExitCode::from(ending.outcome.exit_code())
+        }
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            if arguments.json {
+                println!("{}", json!({ "error": error.report() }));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What came of it all.
+struct Ending {
+    outcome: Outcome,
+    json: Map<String, Value>,
+}
+
+async fn run(arguments: &Arguments) -> Result<Ending> {
+    let mut signals = Signals::catch()?;
+    let site = Site::choose().await?;
+    let ending = replace(arguments, &site, &mut signals).await;
+    println!("\nremoving what was made for this run");
+    let cleaned = site.clean().await;
+    let ending = ending?;
+    cleaned.map(|()| ending)
+}
+
+/// The service as this example runs it: how each version says who it is, and how long it may take to end.
+fn service(version: &str) -> ServiceSpec {
+    ServiceSpec::http(PORT, HEALTH)
+        .with_env("VERSION", version)
+        .with_stop_grace(Duration::from_secs(5))
+}
+
+fn deployer(site: &Site, haproxy: &HaProxy) -> Result<Deployer> {
+    // Over the test route, before anybody else gets there.
+    let smoke = HttpGate::new("/").with_max_latency(Duration::from_secs(1));
+    // Each of the new containers, while they serve. The header says that this is a test and no customer.
+    let errors =
+        HttpGate::new("/").each_target().with_header("x-deploykit-test", site.service.as_str());
+    Ok(Deployer::builder()
+        .registry(DockerRegistry::new(site.engine.clone()))
+        .orchestrator(Docker::new(site.engine.clone()).with_network(&site.network))
+        .balancer(haproxy.clone())
+        .store(DirectoryStore::open(site.dir.join("store"))?)
+        .gate("smoke", smoke)
+        .gate("errors", errors)
+        .build())
+}
+
+fn strategy() -> Result<BlueGreen> {
+    let quick = Judge::new().with_interval(Duration::from_millis(100));
+    let smoke = GateUse::new("smoke").with_judge(quick.clone());
+    // A bad answer can be an accident, three are none.
+    let errors = GateUse::new("errors").with_judge(quick.with_failure_limit(2));
+    Ok(BlueGreen::new()
+        .healthy_within(Duration::from_secs(20))
+        .validate([smoke])
+        .shift_in([Weight::percent(25)?, Weight::percent(50)?], Duration::from_secs(1))
+        .watch([errors])
+        .bake(Duration::from_secs(2))
+        .drain(Duration::from_secs(10)))
+}
+
+/// Deploys version A, puts load on it, and replaces it by version B.
+async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> Result<Ending> {
+    let replicas = arguments.replicas;
+    let candidate = match arguments.bad {
+        None => "deploykit/testbed:good-b".to_owned(),
+        Some(bad) => format!("deploykit/testbed:{bad}"),
+    };
+    let haproxy = site.start_haproxy().await?;
+    let repository = site.start_registry([(GOOD, "a"), (&candidate, "b")]).await?;
+    let floor = floor::measure(&site.bare, GOOD, &site.network, replicas).await?;
+    println!("HAProxy is there, and a registry with both versions of {repository}");
+
+    let (deployer, strategy) = (deployer(site, &haproxy)?, strategy()?);
+    let first =
+        Change::to(format!("{repository}:a")).with_spec(service("A")).with_replicas(replicas);
+    let plan = deployer.plan(&site.service, &strategy, first).await?;
+    let report = signals.steer(deployer.deploy(plan).await?, |line| println!("{line}")).await?;
+    println!("version A: {} in {:.1} s", report.outcome, report.duration().as_secs_f64());
+    if report.outcome != Outcome::Promoted {
+        println!("\n{report}");
+        return Ok(Ending { json: json::summary(&report, &Tally::new()), outcome: report.outcome });
+    }
+
+    let entry =
+        haproxy.observe(&site.service).await?.entry.map(|entry| entry.url).unwrap_or_default();
+    println!("{} requests per second to {entry}\n", arguments.load);
+    let load = Load::new(entry).with_rate(arguments.load).start().await?;
+    // A second of them before anything changes.
+    load.at_least(arguments.load.into()).await;
+
+    let next = Change::to(format!("{repository}:b")).with_env("VERSION", "B");
+    let plan = deployer.plan(&site.service, &strategy, next).await?;
+    println!("{plan}\n");
+    let view = View::new(&site.service, &haproxy, Duration::ZERO);
+    let mut rollout = deployer.deploy(plan).await?;
+    let shown = view.follow(rollout.updates(), || (load.requests(), load.failed()));
+    let (report, ()) = tokio::join!(signals.steer(rollout, |line| view.say(line)), shown);
+    let report = report?;
+
+    println!("\ngoing on until {} requests were sent", arguments.requests);
+    signals.unless_asked(load.at_least(arguments.requests)).await;
+    let requests = load.stop().await;
+    let state = haproxy.observe(&site.service).await?;
+    println!("\n{report}\n\n{}", requests.tally);
+    println!("routing afterwards: {}", state.routing);
+    println!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64());
+
+    let mut json = json::summary(&report, &requests.tally);
+    json.insert("floor_seconds".into(), floor.as_secs_f64().into());
+    Ok(Ending { outcome: report.outcome, json })
+}

@@ -2,18 +2,19 @@
 
 use deploykit::Report;
 use deploykit_testing::Tally;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A rollout and its requests.
-pub(crate) fn summary(report: &Report, load: &Tally) -> Value {
-    json!({
-        "outcome": report.outcome.name(),
-        "why": report.why,
-        "strategy": report.strategy,
-        "seconds": report.duration().as_secs_f64(),
-        "requests": load.requests,
-        "failed": load.failed,
-        "failed_by_place": load.failed_by,
-        "answered_by_place": load.answered_by,
-    })
+pub(crate) fn summary(report: &Report, load: &Tally) -> Map<String, Value> {
+    let pairs = [
+        ("outcome", json!(report.outcome.name())),
+        ("why", json!(report.why)),
+        ("strategy", json!(report.strategy)),
+        ("seconds", json!(report.duration().as_secs_f64())),
+        ("requests", json!(load.requests)),
+        ("failed", json!(load.failed)),
+        ("failed_by_place", json!(load.failed_by)),
+        ("answered_by_place", json!(load.answered_by)),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,12 +1,10 @@
 //! Shows a rollout while it runs: a line for whatever happens, and on a terminal bars below the lines.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use deploykit::{
-    GateName, LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict,
-};
+use deploykit::{LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bars::Bars;
@@ -24,16 +22,15 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// On a terminal the bars show what the balancer sees.
-    pub(crate) fn new(service: &'a ServiceName, balancer: &'a dyn LoadBalancer) -> Self {
+    /// On a terminal the bars show what the balancer sees. `pause` is for virtual time, which takes none: a person at a
+    /// terminal gets so much real time for each 100 ms of it.
+    pub(crate) fn new(
+        service: &'a ServiceName,
+        balancer: &'a dyn LoadBalancer,
+        pause: Duration,
+    ) -> Self {
         let bars = std::io::stdout().is_terminal().then(Bars::new);
-        Self { service, balancer, bars, pause: Duration::ZERO }
-    }
-
-    /// For virtual time, which takes none: a person at a terminal gets so much real time for each 100 ms of it.
-    pub(crate) fn slowed_for_people(mut self, pause: Duration) -> Self {
-        self.pause = pause;
-        self
+        Self { service, balancer, bars, pause }
     }
 
     /// Shows what happens until the rollout is over. `counts` tells how many requests have ended, and how many of them
@@ -95,29 +92,40 @@ impl<'a> View<'a> {
 #[derive(Default)]
 struct Lines {
     began: Option<Timestamp>,
-    /// The gates that have passed in this step: once is told, the rest is not.
-    passed: BTreeSet<GateName>,
+    /// What was told last of a place, the routing, a gate: once is enough.
+    told: BTreeMap<String, String>,
     is_undoing: bool,
 }
 
 impl Lines {
     fn line(&mut self, update: &Update) -> Option<String> {
         let began = *self.began.get_or_insert(update.at);
-        match &update.kind {
-            UpdateKind::Step { .. } => self.passed.clear(),
-            UpdateKind::Measured { gate, measurement } if measurement.verdict == Verdict::Pass => {
-                if !self.passed.insert(gate.clone()) {
-                    return None;
-                }
-            }
-            UpdateKind::Undoing { .. } => self.is_undoing = true,
-            _ => {}
-        }
         let what = match &update.kind {
+            kind if self.repeats(kind) => return None,
             // Why was told when the undoing began.
             UpdateKind::Ended { outcome, .. } if self.is_undoing => outcome.to_string(),
             kind => kind.to_string(),
         };
+        self.is_undoing |= matches!(update.kind, UpdateKind::Undoing { .. });
         Some(format!("[{:7.3}s] {what}", update.at.since(began).as_secs_f64()))
+    }
+
+    fn repeats(&mut self, kind: &UpdateKind) -> bool {
+        let (subject, state) = match kind {
+            UpdateKind::Tasks { place, healthy, wanted } => {
+                (format!("place {place}"), format!("{healthy} of {wanted}"))
+            }
+            UpdateKind::Routing { routing } => ("routing".to_owned(), routing.to_string()),
+            UpdateKind::Measured { gate, measurement } if measurement.verdict == Verdict::Pass => {
+                (format!("gate {gate}"), measurement.verdict.to_string())
+            }
+            UpdateKind::Step { .. } => {
+                // That the gates pass is told in each step anew.
+                self.told.retain(|subject, _| !subject.starts_with("gate "));
+                return false;
+            }
+            _ => return false,
+        };
+        self.told.insert(subject, state.clone()) == Some(state)
     }
 }

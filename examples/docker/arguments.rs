@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::fmt;
+
+/// How the new version is bad. The deployer is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    Crash,
+    Unhealthy,
+    Slow,
+    Errors,
+}
+
+impl Bad {
+    const ALL: [Self; 4] = [Self::Crash, Self::Unhealthy, Self::Slow, Self::Errors];
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Crash => "crash",
+            Self::Unhealthy => "unhealthy",
+            Self::Slow => "slow",
+            Self::Errors => "errors",
+        })
+    }
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) replicas: u32,
+    pub(crate) load: u32,
+    pub(crate) requests: u64,
+    pub(crate) bad: Option<Bad>,
+    pub(crate) json: bool,
+}
+
+pub(crate) const HELP: &str = "\
+Replaces a real HTTP service, in containers behind HAProxy, under load.
+
+  cargo run --example docker --features docker,http-gate,load -- [OPTIONS]
+
+  --strategy NAME   how: blue-green (the only one so far)
+  --replicas N      how many containers each version has; 4 by default
+  --load RATE       requests per second; 200 by default
+  --requests N      go on until at least so many were sent; 2000 by default
+  --bad HOW         bring a version that is bad, and see it go back:
+                      crash      ends before it listens
+                      unhealthy  never becomes ready
+                      slow       answers its tests too late
+                      errors     answers 500 after its first live request
+  --json            one object as the last line
+  --help            this text
+
+Needs a Docker Engine on this machine (DOCKER_HOST is honoured) and the images
+that `cargo xtask parts` makes. Everything that it creates is removed at the end.
+Ctrl-C undoes the rollout.
+
+Exit codes: 0 promoted, 3 rolled back, 4 needs an operator, 5 aborted;
+1 something else went wrong, 2 the command line cannot be read.
+";
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Help was asked for.
+    Help,
+    /// This is wrong.
+    Wrong(String),
+}
+
+impl Arguments {
+    /// Reads the words after the program's name.
+    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, Refused> {
+        let mut this = Self { replicas: 4, load: 200, requests: 2000, bad: None, json: false };
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            // `--name value` and `--name=value` alike.
+            let (name, joined) = match word.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            };
+            let mut value = || {
+                let missing = || Refused::Wrong(format!("{name} needs a value"));
+                joined.clone().or_else(|| words.next()).ok_or_else(missing)
+            };
+            match name.as_str() {
+                "--strategy" => strategy(&value()?)?,
+                "--replicas" => this.replicas = number(&name, &value()?)?,
+                "--load" => this.load = number(&name, &value()?)?,
+                "--requests" => this.requests = number(&name, &value()?)?,
+                "--bad" => this.bad = Some(bad(&value()?)?),
+                "--json" if joined.is_none() => this.json = true,
+                "--help" | "-h" => return Err(Refused::Help),
+                _ => return Err(Refused::Wrong(format!("{name} is not an option"))),
+            }
+        }
+        Ok(this)
+    }
+}
+
+fn strategy(text: &str) -> Result<(), Refused> {
+    match text {
+        "blue-green" => Ok(()),
+        _ => Err(Refused::Wrong(format!("--strategy {text}: only blue-green is there so far"))),
+    }
+}
+
+fn bad(text: &str) -> Result<Bad, Refused> {
+    let known = Bad::ALL.into_iter().find(|bad| bad.to_string() == text);
+    let all = Bad::ALL.map(|bad| bad.to_string()).join(", ");
+    known.ok_or_else(|| Refused::Wrong(format!("--bad {text}: give one of {all}")))
+}
+
+fn number<T: TryFrom<u64>>(name: &str, text: &str) -> Result<T, Refused> {
+    let number: Option<u64> = text.parse().ok().filter(|number| *number > 0);
+    let wrong = || Refused::Wrong(format!("{name} {text}: give a whole number above zero"));
+    T::try_from(number.ok_or_else(wrong)?).map_err(|_| wrong())
+}

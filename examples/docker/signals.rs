@@ -1,0 +1,67 @@
+//! Ctrl-C and SIGTERM: the first undoes the rollout, further ones change nothing.
+
+use deploykit::{Error, ErrorKind, Report, Result, Rollout};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Signals that ask for an end.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// Whether one has come.
+    asked: bool,
+}
+
+impl Signals {
+    /// From now on they do not end the process.
+    pub(crate) fn catch() -> Result<Self> {
+        let catch = |kind| {
+            signal(kind).map_err(|error| {
+                Error::new(ErrorKind::Other, "signals cannot be caught").with_source(error)
+            })
+        };
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            asked: false,
+        })
+    }
+
+    /// Awaits a rollout. One that is asked to end is undone, which takes its time: requests in flight are answered first.
+    pub(crate) async fn steer(&mut self, rollout: Rollout, say: impl Fn(&str)) -> Result<Report> {
+        let control = rollout.control();
+        let mut ended = rollout.into_future();
+        loop {
+            let again = self.asked;
+            tokio::select! {
+                report = &mut ended => return report,
+                by = self.next() => {
+                    control.abort(by);
+                    say(&match again {
+                        false => format!("{by}: everything is undone, unless it is promoted already"),
+                        true => format!("{by}: still at it; what is in flight is answered first"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits for something, but not after anybody has asked for an end.
+    pub(crate) async fn unless_asked(&mut self, wait: impl Future<Output = ()>) {
+        if !self.asked {
+            tokio::select! {
+                () = wait => {}
+                _ = self.next() => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> &'static str {
+        let by = tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+        };
+        self.asked = true;
+        by
+    }
+}
