@@ -356,12 +356,12 @@ impl Container {
             Err(failure) if failure.is(404) => return Ok(None),
             inspected => inspected.map_err(|failure| self.failed("look at", failure))?,
         };
-        let mut found = Found::default();
-        found.running = inspected.state.and_then(|state| state.running).unwrap_or(false);
-        found.spec = inspected
-            .config
-            .and_then(|config| config.labels)
-            .and_then(|mut labels| labels.remove(LABEL_SPEC));
+        let labels = inspected.config.and_then(|config| config.labels);
+        let mut found = Found {
+            running: inspected.state.and_then(|state| state.running).unwrap_or(false),
+            spec: labels.and_then(|mut labels| labels.remove(LABEL_SPEC)),
+            published: BTreeMap::new(),
+        };
         let ports = inspected.network_settings.and_then(|settings| settings.ports);
         for (inside, bindings) in ports.unwrap_or_default() {
             let address = bindings.into_iter().flatten().find_map(|binding| {

@@ -3,7 +3,7 @@
 //! The master passes commands on to its workers. There is one current worker, and after a reload the old ones for as long
 //! as they have connections. An old one can be asked, but its servers cannot be changed any more.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Result};

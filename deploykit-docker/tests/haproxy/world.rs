@@ -148,7 +148,7 @@ impl World {
     pub(crate) async fn until(
         &self,
         wanted: &str,
-        is_so: impl Fn(&BalancerState) -> bool,
+        is_so: impl Fn(&BalancerState) -> bool + Send + Sync,
     ) -> BalancerState {
         let mut last = None;
         let wait = async {
