@@ -76,6 +76,12 @@ impl Error {
         self
     }
 
+    /// Says what to do next, unless that was said before.
+    #[must_use]
+    pub(crate) fn or_hint(self, hint: &str) -> Self {
+        if self.0.hint.is_some() { self } else { self.with_hint(hint) }
+    }
+
     /// Keeps what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

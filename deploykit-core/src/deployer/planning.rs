@@ -113,11 +113,10 @@ impl Deployer {
     }
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
-        self.providers
-            .registry
-            .resolve(image)
-            .await
-            .map_err(|e| e.within(format_args!("image {image}")))
+        self.providers.registry.resolve(image).await.map_err(|e| {
+            e.within(format_args!("image {image}"))
+                .or_hint("look whether the registry has it and can be reached")
+        })
     }
 
     /// The steps around what the strategy drafts, checked.
@@ -215,16 +214,21 @@ impl Deployer {
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let providers = &self.providers;
         let balancer = providers.balancer.as_ref().map(|balancer| balancer.capability());
-        plan.check(providers.orchestrator.capability(), balancer)
-            .map_err(|e| e.within(format_args!("plan for {}", plan.service)))?;
+        plan.check(providers.orchestrator.capability(), balancer).map_err(|e| {
+            e.within(format_args!("plan for {}", plan.service))
+                .or_hint("let Deployer::plan make the plan, or mend that step")
+        })?;
+        self.check_gates(plan)
+    }
+
+    /// Checks that the deployer has every gate that the plan names.
+    pub(super) fn check_gates(&self, plan: &Plan) -> Result<()> {
         for gate in plan.steps.iter().flat_map(Step::gates) {
-            if !providers.gates.contains_key(&gate.gate) {
+            if !self.providers.gates.contains_key(&gate.gate) {
+                let name = gate.gate.as_str();
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    format!(
-                        "the plan names gate {:?}, which the deployer does not have",
-                        gate.gate.as_str()
-                    ),
+                    format!("the plan names gate {name:?}, which the deployer does not have"),
                 )
                 .with_hint("give it to the builder: .gate(name, gate)"));
             }

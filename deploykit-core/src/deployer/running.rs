@@ -144,6 +144,9 @@ impl Deployer {
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
+        if machine.needs_gates() {
+            self.check_gates(machine.plan())?;
+        }
         Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
     }
 

@@ -46,7 +46,8 @@ impl Gates {
             calls.push((part, state.taken, measure));
             if !state.passed() {
                 let until = state.entered.plus(judge.deadline);
-                calls.push((part + 1, 0, Call::Wait { until }));
+                let hurried = u32::from(state.hurried);
+                calls.push((part + 1, hurried, Call::Wait { until }));
             }
         }
         calls
@@ -102,11 +103,14 @@ impl Gates {
             || after.verdict(judge) != state.judged.verdict(judge)
     }
 
-    /// Somebody skips the waits: what was measured before does not count as the one more look.
+    /// Somebody skips the waits: what was measured before, or is being measured, does not count as the one more look,
+    /// which gets the whole deadline.
     pub(super) fn once_more(&mut self, now: Timestamp) {
         for state in &mut self.0 {
             (state.hurried, state.hurried_pass) = (true, false);
-            state.not_before = state.not_before.min(now);
+            (state.not_before, state.entered) = (now, now);
+            // Another name, so that the one that waits for its interval is cancelled.
+            state.taken = state.taken.saturating_add(1);
         }
     }
 

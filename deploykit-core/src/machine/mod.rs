@@ -149,6 +149,12 @@ impl Machine {
         }
     }
 
+    /// Whether whoever takes the rollout over will need the plan's gates: undoing needs none of them.
+    pub(crate) fn needs_gates(&self) -> bool {
+        let forward = matches!(self.phase, Phase::Forward(_));
+        forward && !self.facts.promoted && self.plan.on_orphan == OnOrphan::Continue
+    }
+
     /// Whether an event belongs into the journal before it is applied. Passes that decide nothing do not: losing them
     /// costs a few more measurements, and there are many.
     pub(crate) fn keeps(&self, event: &Event) -> bool {
@@ -252,10 +258,18 @@ impl Machine {
             Phase::Forward(_) if !self.facts.promoted && self.plan.on_orphan == OnOrphan::Undo => {
                 let text = "its deployer ended before the rollout did".to_owned();
                 // What the dead deployer had under way is repeated by nobody, so there is nothing to await.
-                self.pending = None;
-                self.undo(Why { text, aborted_by: None });
+                let why = self.pending.take().unwrap_or(Why { text, aborted_by: None });
+                self.undo(why);
             }
-            _ => {}
+            // It goes on. While nobody was there nothing was watched or measured, so the wait in which the deployer died
+            // begins again, deadlines included.
+            Phase::Forward(_) | Phase::Undo(_) => {
+                if let Some(op) = self.op.take() {
+                    self.number += 1;
+                    self.enter(op);
+                }
+            }
+            Phase::Ended(..) => {}
         }
     }
 
@@ -412,6 +426,10 @@ impl Machine {
                 Phase::Ended(..) => {}
             };
         };
+        self.enter(op);
+    }
+
+    fn enter(&mut self, op: Op) {
         (self.entered, self.pauses, self.pause_time, self.waited) =
             (self.now, 0, Duration::ZERO, self.finishing);
         match &op {

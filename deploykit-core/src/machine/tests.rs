@@ -447,6 +447,38 @@ fn a_rollout_without_its_deployer_goes_on_where_its_plan_says_so() {
 }
 
 #[test]
+fn a_soak_in_which_the_deployer_died_is_soaked_again_in_full() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.until("route A 90 %, B 10 %").answer();
+    run.now = run.now.plus(3600 * SECOND);
+    let again = run.now;
+    run.event(Event::Recovered { by: owner() });
+    run.until("route B 100 %");
+    assert!(run.now.since(again) >= 30 * SECOND);
+    assert_eq!(run.end(), Outcome::Promoted);
+}
+
+#[test]
+fn finish_now_gives_the_look_that_is_left_a_new_name_and_its_whole_deadline() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.answer();
+    let names =
+        |run: &Run| run.machine.effects().iter().map(|effect| effect.id).collect::<Vec<_>>();
+    let before = names(&run);
+    run.now = run.now.plus(3600 * SECOND);
+    run.event(Event::FinishRequested { by: "ann".into() });
+    let guard = |id: &&EffectId| id.1 == GUARD;
+    assert!(names(&run).iter().filter(|id| !guard(id)).all(|id| !before.contains(id)));
+    let effects = run.machine.effects();
+    let deadline = effects.iter().find_map(|e| match e.call {
+        Call::Wait { until } => Some(until),
+        _ => None,
+    });
+    assert_eq!(deadline, Some(run.now.plus(120 * SECOND)));
+}
+
+#[test]
 fn a_promoted_rollout_without_its_deployer_is_finished_not_undone() {
     let mut run = Run::new(plan(full()));
     run.until("drain A");
