@@ -218,12 +218,12 @@ impl Deployer {
             e.within(format_args!("plan for {}", plan.service))
                 .or_hint("let Deployer::plan make the plan, or mend that step")
         })?;
-        self.check_gates(plan)
+        self.check_gates(&plan.steps)
     }
 
-    /// Checks that the deployer has every gate that the plan names.
-    pub(super) fn check_gates(&self, plan: &Plan) -> Result<()> {
-        for gate in plan.steps.iter().flat_map(Step::gates) {
+    /// Checks that the deployer has every gate that the steps name.
+    pub(super) fn check_gates(&self, steps: &[Step]) -> Result<()> {
+        for gate in steps.iter().flat_map(Step::gates) {
             if !self.providers.gates.contains_key(&gate.gate) {
                 let name = gate.gate.as_str();
                 return Err(Error::new(

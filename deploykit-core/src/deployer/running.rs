@@ -144,9 +144,7 @@ impl Deployer {
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
-        if machine.needs_gates() {
-            self.check_gates(machine.plan())?;
-        }
+        self.check_gates(machine.steps_after_recovery())?;
         Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
     }
 

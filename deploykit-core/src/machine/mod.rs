@@ -25,7 +25,7 @@ use op::{Op, Side};
 
 use crate::name::{RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
-use crate::plan::{OnOrphan, Plan};
+use crate::plan::{OnOrphan, Plan, Step};
 use crate::time::Timestamp;
 
 /// A pause that nobody ends is ended by undoing, after this time.
@@ -149,10 +149,14 @@ impl Machine {
         }
     }
 
-    /// Whether whoever takes the rollout over will need the plan's gates: undoing needs none of them.
-    pub(crate) fn needs_gates(&self) -> bool {
-        let forward = matches!(self.phase, Phase::Forward(_));
-        forward && !self.facts.promoted && self.plan.on_orphan == OnOrphan::Continue
+    /// The steps whose gates whoever takes the rollout over needs: undoing needs none.
+    pub(crate) fn steps_after_recovery(&self) -> &[Step] {
+        match self.phase {
+            Phase::Forward(index) if self.plan.on_orphan == OnOrphan::Continue => {
+                self.plan.steps.get(index..).unwrap_or_default()
+            }
+            _ => &[],
+        }
     }
 
     /// Whether an event belongs into the journal before it is applied. Passes that decide nothing do not: losing them
