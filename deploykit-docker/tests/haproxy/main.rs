@@ -15,4 +15,3 @@ mod refusals;
 mod routing;
 mod targets;
 mod world;
-mod measure;
