@@ -33,11 +33,16 @@ pub struct Tally {
 #[non_exhaustive]
 pub struct Failure {
     /// When it was known to have failed, since the world or the load began.
+    #[serde(rename = "at_ms", serialize_with = "whole_millis")]
     pub at: Duration,
     /// By whom; see [`Tally::failed_by`].
     pub by: String,
     /// Why: `status 500`, `connection reset`.
     pub why: String,
+}
+
+fn whole_millis<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Tally {

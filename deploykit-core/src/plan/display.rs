@@ -40,7 +40,7 @@ impl Plan {
                 format!("watch place {candidate} for {} under {}", human(*time), names(gates))
             }
             Step::Promote => match stable {
-                Some(stable) => format!("make {candidate} stable; {stable} is held from here on"),
+                Some(stable) => format!("make {candidate} stable instead of {stable}"),
                 None => format!("make {candidate} stable"),
             },
             Step::Hold { time } => match stable {

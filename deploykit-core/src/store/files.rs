@@ -53,7 +53,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&unfinished, path));
-    written.map_err(|why| trouble("write", path, &why))?;
+    if let Err(why) = written {
+        // On a full disk every byte counts.
+        let _ = fs::remove_file(&unfinished);
+        return Err(trouble("write", path, &why));
+    }
     sync_parent(path)
 }
 

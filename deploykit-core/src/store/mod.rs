@@ -49,9 +49,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Appends lines to a journal, all or none.
     ///
     /// **Contract.** Only while `lease` is valid and the journal has exactly `expected` lines. Returns the new number
-    /// of lines. A line contains no line break.
+    /// of lines. Each line is one JSON document without a line break.
     ///
-    /// **Errors.** `Busy` when the lease is not valid; `StalePlan` when the journal has another length.
+    /// **Errors.** `Busy` when the lease is not valid; `StalePlan` when the journal has another length; `Invalid` for a
+    /// line that cannot be one.
     async fn append(
         &self,
         lease: &Lease,

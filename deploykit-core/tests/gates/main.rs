@@ -1,5 +1,10 @@
 //! What gates make of real servers and real processes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod combine;
 #[cfg(all(unix, feature = "command-gate"))]
@@ -10,10 +15,13 @@ mod http;
 mod server;
 mod tcp;
 
+use std::time::Duration;
+
 use deploykit_core::{
     GateContext, HealthGate, Measurement, Place, RevisionId, RolloutId, ServiceName, Verdict,
 };
 use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 fn context() -> GateContext {
     let mut context = GateContext::new(
@@ -28,7 +36,8 @@ fn context() -> GateContext {
 
 /// Measures and expects this verdict; returns the evidence.
 async fn expect(verdict: Verdict, gate: &impl HealthGate, context: &GateContext) -> String {
-    let Measurement { verdict: found, evidence, .. } = gate.measure(context).await.unwrap();
+    let measured = timeout(Duration::from_secs(20), gate.measure(context)).await;
+    let Measurement { verdict: found, evidence, .. } = measured.expect("a bound").unwrap();
     assert_eq!(found, verdict, "{evidence}");
     evidence
 }
