@@ -30,7 +30,7 @@ impl Failure {
     }
 
     pub(crate) fn says(&self, part: &str) -> bool {
-        matches!(self, Self::Answer { message, .. } if message.to_lowercase().contains(part))
+        matches!(self, Self::Answer { message, .. } if message.to_lowercase().contains(&part.to_lowercase()))
     }
 
     /// The failure as the caller meets it; `doing` is what was tried, such as `create container web-A-0`.

@@ -17,8 +17,8 @@ use crate::registry::ensure_image;
 /// How many containers are created and started at once; more only queue up inside the Engine.
 const AT_ONCE: usize = 8;
 
-/// How many addresses are tried for one task.
-const ADDRESSES: usize = 8;
+/// How often one task is tried, with another address or when its network has gone.
+const TRIES: usize = 8;
 
 /// How often, and with what pause between, a container is looked for whose name is taken.
 const LOOKS: usize = 40;
@@ -89,11 +89,12 @@ impl Docker {
         let engine = &self.inner.engine;
         let doing = format!("start task {name} of {}", blueprint.release.image);
         let failed = |failure| self.failed(&doing, failure);
+        let mut network = network.clone();
         let mut refused = HashSet::new();
         let mut may_be_fixed = true;
-        for _ in 0..ADDRESSES {
+        for _ in 0..TRIES {
             let address = if may_be_fixed {
-                self.choose_address(network, name, &refused).await.map_err(failed)?
+                self.choose_address(&network, name, &refused).await.map_err(failed)?
             } else {
                 None
             };
@@ -112,7 +113,10 @@ impl Docker {
             if id.is_none() && failure.is(409) {
                 return self.accept_namesake(launch, name, failure).await;
             }
-            if failure.says("user configured subnet") {
+            if failure.is(404) && failure.says(&format!("network {} not found", network.name)) {
+                // It went with the last task of another service.
+                network = engine.ensure_network(&network.name).await?;
+            } else if failure.says("user configured subnet") {
                 tracing::warn!(
                     network = network.name,
                     "no subnet was set for this network: addresses change when the Engine restarts"
@@ -126,7 +130,7 @@ impl Docker {
         }
         Err(Error::new(
             ErrorKind::Busy,
-            format!("{doing}: {ADDRESSES} addresses of network {} are all in use", network.name),
+            format!("{doing}: network {} gives it no address in {TRIES} tries", network.name),
         )
         .with_temporary(true))
     }
@@ -150,7 +154,7 @@ impl Docker {
         let free = |address: &Ipv4Addr| {
             !taken.contains(address) && !reserved.contains(address) && !refused.contains(address)
         };
-        Ok(network.addresses(seed(name)).find(free))
+        Ok(network.addresses(name).find(free))
     }
 
     /// The name is taken: by the same launch going on elsewhere, which is fine, or by something else.
@@ -192,11 +196,4 @@ impl Docker {
             error
         }
     }
-}
-
-/// A number that is the same for a name at any time, in any process (FNV-1a).
-fn seed(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

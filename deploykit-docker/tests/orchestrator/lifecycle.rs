@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{ListContainersOptionsBuilder, StopContainerOptions};
-use deploykit_core::{Orchestrator, Place, ServiceSpec, TaskId, TaskState};
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, StopContainerOptions,
+};
+use deploykit_core::{Launch, Orchestrator, Place, ServiceName, ServiceSpec, TaskId, TaskState};
+use deploykit_docker::Docker;
 
 use crate::world::{get, http, on_docker, until};
 
@@ -25,15 +28,55 @@ async fn launched_tasks_become_ready_and_serve_where_they_say() {
 async fn launching_twice_changes_nothing() {
     on_docker("twice", async |world| {
         let revision = world.register("good", http()).await;
-        let wanted = world.wanted(Place::A, &revision, 2);
-        // At the same time, and then once more.
-        let both = futures::join!(world.docker.launch(&wanted), world.docker.launch(&wanted));
-        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        world.launch(&revision, 2).await;
         let first = world.until_ready(2).await;
         let started = world.inspect(1).await.state.unwrap().started_at;
         world.launch(&revision, 2).await;
         assert_eq!(world.until_ready(2).await, first);
         assert_eq!(world.inspect(1).await.state.unwrap().started_at, started);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_deployers_that_launch_the_same_at_once_launch_it_once() {
+    on_docker("both", async |world| {
+        let release = world.release("good", http()).await;
+        let newcomer = world.newcomer().await;
+        let revision = world.docker.register(&world.service, &release).await.unwrap();
+        assert_eq!(newcomer.register(&world.service, &release).await.unwrap(), revision);
+        // The network is not there yet either, and the Engine would let both of them make one.
+        let wanted = world.wanted(Place::A, &revision, 3);
+        let both = futures::join!(world.docker.launch(&wanted), newcomer.launch(&wanted));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert_eq!(world.until_ready(3).await.desired, 3);
+        let filters = [("name", vec![world.service.as_str()])].into();
+        let named = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        assert_eq!(world.client.list_networks(Some(named)).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn services_that_come_and_go_on_one_network_do_not_disturb_each_other() {
+    on_docker("shared", async |world| {
+        // The network goes with the last task on it, and comes with the first.
+        let come_and_go = async |docker: Docker, name: String| {
+            let service = ServiceName::new(name).unwrap();
+            let release = world.release("good", http()).await;
+            let revision = docker.register(&service, &release).await.unwrap();
+            let wanted = Launch { service, ..world.wanted(Place::A, &revision, 1) };
+            for _ in 0..5 {
+                let launched = docker.launch(&wanted).await;
+                docker.retire(&wanted.service, Place::A).await.unwrap();
+                launched.unwrap();
+            }
+        };
+        let id = std::process::id();
+        futures::join!(
+            come_and_go(world.docker.clone(), format!("dko-x-{id}")),
+            come_and_go(world.newcomer().await, format!("dko-y-{id}")),
+        );
     })
     .await;
 }
