@@ -112,14 +112,12 @@ fn deployer(site: &Site, haproxy: &HaProxy) -> Result<Deployer> {
 
 fn strategy() -> Result<BlueGreen> {
     let quick = Judge::new().with_interval(Duration::from_millis(100));
-    let smoke = GateUse::new("smoke").with_judge(quick.clone());
-    // A bad answer can be an accident, three are none.
-    let errors = GateUse::new("errors").with_judge(quick.with_failure_limit(2));
+    let gate = |name| GateUse::new(name).with_judge(quick.clone());
     Ok(BlueGreen::new()
         .healthy_within(Duration::from_secs(20))
-        .validate([smoke])
+        .validate([gate("smoke")])
         .shift_in([Weight::percent(25)?, Weight::percent(50)?], Duration::from_secs(1))
-        .watch([errors])
+        .watch([gate("errors")])
         .bake(Duration::from_secs(2))
         .drain(Duration::from_secs(10)))
 }
@@ -172,6 +170,6 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     println!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64());
 
     let mut json = json::summary(&report, &requests.tally);
-    json.insert("floor_seconds".into(), floor.as_secs_f64().into());
+    json.insert("floor_seconds".into(), json::seconds(floor));
     Ok(Ending { outcome: report.outcome, json })
 }

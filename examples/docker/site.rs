@@ -20,7 +20,8 @@ pub(crate) const HEALTH: &str = "/health";
 const REGISTRY_IMAGE: &str = "deploykit/registry:parts";
 const HAPROXY_IMAGE: &str = "deploykit/haproxy:parts";
 /// How long the registry may take until it answers.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// The surroundings of one service.
 #[derive(Debug)]
@@ -145,14 +146,15 @@ fn parts_are_missing(error: Error) -> Error {
     }
 }
 
-/// The Engine accepts connections to a published port before anybody listens behind it.
+/// The Engine accepts connections to a published port before anybody listens behind it; what is asked then is never
+/// answered.
 async fn until_it_answers(registry: &str) {
     let ask = || async {
         let mut stream = TcpStream::connect(registry).await?;
         stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n").await?;
         stream.read_u8().await
     };
-    while ask().await.is_err() {
+    while !matches!(timeout(ANSWER, ask()).await, Ok(Ok(_))) {
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,5 +1,7 @@
 //! What `--json` prints as the last line: one object about a rollout and the requests that it was done under.
 
+use std::time::Duration;
+
 use deploykit::Report;
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
@@ -10,11 +12,16 @@ pub(crate) fn summary(report: &Report, load: &Tally) -> Map<String, Value> {
         ("outcome", json!(report.outcome.name())),
         ("why", json!(report.why)),
         ("strategy", json!(report.strategy)),
-        ("seconds", json!(report.duration().as_secs_f64())),
+        ("seconds", seconds(report.duration())),
         ("requests", json!(load.requests)),
         ("failed", json!(load.failed)),
         ("failed_by_place", json!(load.failed_by)),
         ("answered_by_place", json!(load.answered_by)),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// To the millisecond.
+pub(crate) fn seconds(time: Duration) -> Value {
+    json!((time.as_secs_f64() * 1000.0).round() / 1000.0)
 }
