@@ -23,7 +23,7 @@ use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};
 
-use crate::name::{RevisionId, RolloutId};
+use crate::name::{Place, RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Step};
 use crate::time::Timestamp;
@@ -196,7 +196,9 @@ impl Machine {
             Event::Recovered { .. } => self.recovered(),
             Event::Registered { effect, revision } => {
                 if self.answers(*effect, MAIN) {
-                    self.facts.revision = Some(revision.clone());
+                    if self.op == Some(Op::Register { side: Side::Candidate }) {
+                        self.facts.revision = Some(revision.clone());
+                    }
                     self.next();
                 }
             }
@@ -270,7 +272,18 @@ impl Machine {
             Phase::Forward(_) | Phase::Undo(_) => {
                 if let Some(op) = self.op.take() {
                     self.number += 1;
-                    self.enter(op);
+                    // A provider may have forgotten a release of which it runs nothing.
+                    let launching = match op {
+                        Op::Grow => Some(Side::Candidate),
+                        Op::Launch { place, .. } => Some(self.side(place)),
+                        _ => None,
+                    };
+                    if let Some(side) = launching {
+                        self.queue.push_front(op);
+                        self.enter(Op::Register { side });
+                    } else {
+                        self.enter(op);
+                    }
                 }
             }
             Phase::Ended(..) => {}
@@ -366,8 +379,15 @@ impl Machine {
         }
         if has < count {
             self.queue.push_front(Op::Launch { place, count });
+            if side == Side::Stable {
+                self.queue.push_front(Op::Register { side });
+            }
         }
         self.next();
+    }
+
+    fn side(&self, place: Place) -> Side {
+        if place == self.plan.candidate { Side::Candidate } else { Side::Stable }
     }
 
     /// How many tasks the candidate needs, by what stable is to have now.

@@ -10,8 +10,8 @@ use crate::routing::{Routing, Weight};
 /// One operation: at most one change, or one wait.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Op {
-    /// Name the candidate's release.
-    Register,
+    /// Make the side's release known, and name it.
+    Register { side: Side },
     /// Look how many tasks are wanted, and launch those that the candidate lacks.
     Grow,
     /// Launch tasks in a place.
@@ -58,7 +58,7 @@ const UNDO_DRAIN: Duration = Duration::from_secs(30);
 pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
     let again = Op::Ensure { side: Side::Candidate, within: within(plan).unwrap_or(AGAIN) };
     match step {
-        Step::Launch { .. } => vec![Op::Register, Op::Grow],
+        Step::Launch { .. } => vec![Op::Register { side: Side::Candidate }, Op::Grow],
         Step::AwaitHealthy { within } => {
             vec![Op::Ensure { side: Side::Candidate, within: *within }]
         }

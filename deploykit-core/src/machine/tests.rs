@@ -323,7 +323,7 @@ fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
     run.end();
     assert_eq!(
         run.since("route B 100 %")[..4],
-        ["survey", "launch A 2", "healthy A 2", "route A 100 %"]
+        ["survey", "register", "launch A 2", "healthy A 2"]
     );
 }
 
@@ -476,6 +476,16 @@ fn finish_now_gives_the_look_that_is_left_a_new_name_and_its_whole_deadline() {
         _ => None,
     });
     assert_eq!(deadline, Some(run.now.plus(120 * SECOND)));
+}
+
+#[test]
+fn a_release_of_which_nothing_runs_yet_is_registered_again_after_a_crash() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.until("launch B 2");
+    run.event(Event::Recovered { by: owner() });
+    run.until("launch B 2");
+    assert_eq!(run.calls.last().unwrap(), "register");
+    assert_eq!(run.end(), Outcome::Promoted);
 }
 
 #[test]

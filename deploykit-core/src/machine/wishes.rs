@@ -34,7 +34,13 @@ impl Machine {
 
     pub(super) fn main_call(&self) -> Option<Call> {
         let call = match self.op.as_ref()? {
-            Op::Register => Call::Register { release: Box::new(self.plan.release.clone()) },
+            Op::Register { side } => {
+                let release = match (side, &self.plan.before) {
+                    (Side::Stable, Some(before)) => before,
+                    _ => &self.plan.release,
+                };
+                Call::Register { release: Box::new(release.clone()) }
+            }
             Op::Grow | Op::Ensure { .. } => Call::Survey,
             Op::Launch { place, count } => {
                 let revision = self.revision_of(*place)?;
