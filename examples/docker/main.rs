@@ -36,7 +36,7 @@ use serde_json::{Map, Value, json};
 use arguments::{Arguments, HELP, Refused};
 use signals::Signals;
 use site::{HEALTH, PORT, Site};
-use view::View;
+use view::{View, say};
 
 /// The test service; its other images are `good-b` and those that are bad.
 const GOOD: &str = "deploykit/testbed:good";
@@ -77,11 +77,19 @@ struct Ending {
     json: Map<String, Value>,
 }
 
+impl Ending {
+    fn new(report: Report, load: &Tally, floor: Duration) -> Self {
+        let mut json = json::summary(&report, load);
+        json.insert("floor_seconds".into(), json::seconds(floor));
+        Self { outcome: report.outcome, json }
+    }
+}
+
 async fn run(arguments: &Arguments) -> Result<Ending> {
     let mut signals = Signals::catch()?;
     let site = Site::choose().await?;
     let ending = replace(arguments, &site, &mut signals).await;
-    println!("\nremoving what was made for this run");
+    say("\nremoving what was made for this run");
     let cleaned = site.clean().await;
     let ending = ending?;
     cleaned.map(|()| ending)
@@ -132,44 +140,42 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     let haproxy = site.start_haproxy().await?;
     let repository = site.start_registry([(GOOD, "a"), (&candidate, "b")]).await?;
     let floor = floor::measure(&site.bare, GOOD, &site.network, replicas).await?;
-    println!("HAProxy is there, and a registry with both versions of {repository}");
+    say(&format!("HAProxy is there, and a registry with both versions of {repository}"));
 
     let (deployer, strategy) = (deployer(site, &haproxy)?, strategy()?);
     let first =
         Change::to(format!("{repository}:a")).with_spec(service("A")).with_replicas(replicas);
     let plan = deployer.plan(&site.service, &strategy, first).await?;
-    let report = signals.steer(deployer.deploy(plan).await?, |line| println!("{line}")).await?;
-    println!("version A: {} in {:.1} s", report.outcome, report.duration().as_secs_f64());
+    let report = signals.steer(deployer.deploy(plan).await?, say).await?;
+    say(&format!("version A: {} in {:.1} s", report.outcome, report.duration().as_secs_f64()));
     if report.outcome != Outcome::Promoted {
-        println!("\n{report}");
-        return Ok(Ending { json: json::summary(&report, &Tally::new()), outcome: report.outcome });
+        say(&format!("\n{report}"));
+        return Ok(Ending::new(report, &Tally::new(), floor));
     }
 
     let entry =
         haproxy.observe(&site.service).await?.entry.map(|entry| entry.url).unwrap_or_default();
-    println!("{} requests per second to {entry}\n", arguments.load);
+    say(&format!("{} requests per second to {entry}\n", arguments.load));
     let load = Load::new(entry).with_rate(arguments.load).start().await?;
     // A second of them before anything changes.
     load.at_least(arguments.load.into()).await;
 
     let next = Change::to(format!("{repository}:b")).with_env("VERSION", "B");
     let plan = deployer.plan(&site.service, &strategy, next).await?;
-    println!("{plan}\n");
+    say(&format!("{plan}\n"));
     let view = View::new(&site.service, &haproxy, Duration::ZERO);
     let mut rollout = deployer.deploy(plan).await?;
     let shown = view.follow(rollout.updates(), || (load.requests(), load.failed()));
     let (report, ()) = tokio::join!(signals.steer(rollout, |line| view.say(line)), shown);
     let report = report?;
 
-    println!("\ngoing on until {} requests were sent", arguments.requests);
+    say(&format!("\ngoing on until {} requests were sent", arguments.requests));
     signals.unless_asked(load.at_least(arguments.requests)).await;
     let requests = load.stop().await;
     let state = haproxy.observe(&site.service).await?;
-    println!("\n{report}\n\n{}", requests.tally);
-    println!("routing afterwards: {}", state.routing);
-    println!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64());
+    say(&format!("\n{report}\n\n{}", requests.tally));
+    say(&format!("routing afterwards: {}", state.routing));
+    say(&format!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64()));
 
-    let mut json = json::summary(&report, &requests.tally);
-    json.insert("floor_seconds".into(), json::seconds(floor));
-    Ok(Ending { outcome: report.outcome, json })
+    Ok(Ending::new(report, &requests.tally, floor))
 }

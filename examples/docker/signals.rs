@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first undoes the rollout, further ones change nothing.
+//! Ctrl-C, SIGTERM, and the end of the terminal: the first undoes the rollout, further ones change nothing.
 
 use deploykit::{Error, ErrorKind, Report, Result, Rollout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
     /// Whether one has come.
     asked: bool,
 }
@@ -23,6 +24,7 @@ impl Signals {
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
+            hangup: catch(SignalKind::hangup())?,
             asked: false,
         })
     }
@@ -60,6 +62,7 @@ impl Signals {
         let by = tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
         };
         self.asked = true;
         by

@@ -58,7 +58,7 @@ impl Bars {
             let busy = state.in_flight(*place);
             bar.set_length(all as u64);
             bar.set_position(u64::from(healthy));
-            bar.set_message(format!("{healthy} of {all} healthy, {busy} requests in flight"));
+            bar.set_message(format!("{healthy} of {all} healthy, {busy} in flight"));
             if all == 0 {
                 self.screen.remove(bar);
             }

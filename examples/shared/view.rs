@@ -1,7 +1,7 @@
 //! Shows a rollout while it runs: a line for whatever happens, and on a terminal bars below the lines.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use deploykit::{LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict};
@@ -58,7 +58,7 @@ impl<'a> View<'a> {
     pub(crate) fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => bars.print(line),
-            None => println!("{line}"),
+            None => say(line),
         }
     }
 
@@ -86,6 +86,11 @@ impl<'a> View<'a> {
         }
         std::thread::sleep(self.pause);
     }
+}
+
+/// Prints a line. A reader who has gone away must not keep a rollout from being brought to its end.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// What is worth a line, with the time since the rollout began.
