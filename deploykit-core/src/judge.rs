@@ -98,6 +98,11 @@ impl Judge {
         self
     }
 
+    /// The shortest time in which the gate can pass.
+    pub(crate) fn least(&self) -> Duration {
+        self.interval.saturating_mul(self.successes.saturating_sub(1))
+    }
+
     pub(crate) fn check(&self, gate: &str) -> Result<()> {
         let wrong = |what: &str| Err(Error::invalid(format!("gate {gate}: {what}")));
         if self.successes == 0 {
@@ -106,7 +111,7 @@ impl Judge {
         if self.interval.is_zero() || self.timeout.is_zero() {
             return wrong("interval or timeout is zero");
         }
-        let least = self.interval.saturating_mul(self.successes - 1);
+        let least = self.least();
         if self.deadline <= least {
             return wrong(&format!(
                 "{} successes take {} at least, and the deadline is {}",

@@ -9,10 +9,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
+/// The last time that has a text, in the year 9999.
+const LAST: i64 = 253_402_207_200_000 - 1;
+
 impl Timestamp {
-    /// From milliseconds since 1970-01-01 UTC.
+    /// From milliseconds since 1970-01-01 UTC; times beyond the years 1 to 9999 become their ends.
     pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
+        const FIRST: i64 = -LAST / 5;
+        Self(if millis > LAST {
+            LAST
+        } else if millis < FIRST {
+            FIRST
+        } else {
+            millis
+        })
     }
 
     /// Milliseconds since 1970-01-01 UTC.
@@ -20,10 +30,10 @@ impl Timestamp {
         self.0
     }
 
-    /// This point, later by `by`; the last representable one where that overflows.
+    /// This point, later by `by`; the end of the year 9999 where that is too late.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self::from_millis(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
@@ -127,6 +137,16 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2026-09-21T14:13:20.100Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+    }
+
+    #[test]
+    fn the_end_of_time_reads_back() {
+        let end = Timestamp::default().plus(Duration::MAX);
+        let json = serde_json::to_string(&end).unwrap();
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), end);
+        let start = Timestamp::from_millis(i64::MIN);
+        let json = serde_json::to_string(&start).unwrap();
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), start);
     }
 
     #[test]

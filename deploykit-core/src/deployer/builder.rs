@@ -6,7 +6,7 @@ use super::Deployer;
 use crate::driver::Providers;
 use crate::name::GateName;
 use crate::provider::{HealthGate, LoadBalancer, Orchestrator, Registry};
-use crate::store::Store;
+use crate::store::{Store, Timed};
 use crate::time::{Clock, SystemClock};
 
 /// A provider that was not given yet; a builder with one of these cannot [`build`](DeployerBuilder::build).
@@ -97,7 +97,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Keeps what is decided.
     pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
         let Self { registry, orchestrator, balancer, gates, clock, owner, lease, .. } = self;
-        let store = Arc::new(store);
+        let store = Arc::new(Timed(store));
         DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::{Change, Deployer, release_blob};
+use crate::driver::quick;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageRef, PinnedImage};
 use crate::name::{Place, RevisionId, Role, ServiceName};
@@ -38,9 +39,11 @@ impl Deployer {
     /// The world as plans see it.
     pub(super) async fn find(&self, service: &ServiceName, ledger: &Ledger) -> Result<Found> {
         let providers = &self.providers;
-        let state = providers.orchestrator.observe(service).await?;
+        let state = quick("observe the tasks", providers.orchestrator.observe(service)).await?;
         let routing = match &providers.balancer {
-            Some(balancer) => balancer.observe(service).await?.routing,
+            Some(balancer) => {
+                quick("observe the balancer", balancer.observe(service)).await?.routing
+            }
             None => Routing::None,
         };
         let known = ledger.roles.stable.clone();
@@ -76,7 +79,9 @@ impl Deployer {
                 )
                 .with_source(e)
             }),
-            None => self.providers.orchestrator.describe(service, revision).await,
+            None => {
+                quick("describe", self.providers.orchestrator.describe(service, revision)).await
+            }
         }
     }
 
@@ -113,7 +118,7 @@ impl Deployer {
     }
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
-        self.providers.registry.resolve(image).await.map_err(|e| {
+        quick("resolve", self.providers.registry.resolve(image)).await.map_err(|e| {
             e.within(format_args!("image {image}"))
                 .or_hint("look whether the registry has it and can be reached")
         })

@@ -1,21 +1,23 @@
 //! Running plans under the service's lease, and picking up what others left.
 
-use std::panic::{AssertUnwindSafe, UnwindSafe};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::handle::{Control, Rollout, Updates};
 use super::ledger::{Entry, Ledger};
 use super::{Deployer, named, release_blob};
-use crate::driver::{Driver, Performer, Writer};
+use crate::driver::{Driver, Performer, Writer, patiently};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::{Event, Machine, Record};
 use crate::name::{Place, RolloutId, ServiceName};
 use crate::outcome::{Outcome, Report};
 use crate::plan::{FORMAT, Plan, newer};
 use crate::store::{Journal, Lease, Owner};
+use crate::time::Timestamp;
 
 /// How many updates a slow reader may be behind.
 const BEHIND: usize = 4_096;
@@ -58,7 +60,7 @@ impl Deployer {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let lease = this.store.acquire(&service, &this.owner(), this.lease).await?;
-            let worked = whole(AssertUnwindSafe(work(this.clone(), lease.clone()))).await;
+            let worked = this.under(&lease, work(this.clone(), lease.clone())).await;
             if !(keeps && matches!(worked, Ok(Some(_)))) {
                 this.give_back(&lease).await;
             }
@@ -168,6 +170,7 @@ impl Deployer {
             Arc::clone(&self.providers),
             rollout.clone(),
             machine.plan(),
+            machine.now(),
             updates.clone(),
         );
         let journal = Journal::Rollout(lease.service.clone(), rollout.clone());
@@ -176,7 +179,7 @@ impl Deployer {
         let driver = Driver::new(machine, performer, writer, updates, (sender.clone(), commands));
         let deployer = self.clone();
         let task = tokio::spawn(async move {
-            let ended = match whole(AssertUnwindSafe(driver.run(first))).await {
+            let ended = match deployer.under(&lease, driver.run(first)).await {
                 Ok((machine, report)) => deployer.conclude(&lease, &machine).await.map(|()| report),
                 Err(error) => Err(error.with_hint(format!(
                     "the rollout is unfinished; call recover(\"{}\")",
@@ -191,14 +194,19 @@ impl Deployer {
 
     /// Writes what came of a rollout into the history.
     async fn conclude(&self, lease: &Lease, machine: &Machine) -> Result<()> {
-        let (report, roles) = (machine.report(), machine.roles());
+        let (report, mut roles) = (machine.report(), machine.roles());
         if let (Outcome::Promoted, Some(stable)) = (&report.outcome, &roles.stable) {
             let json = serde_json::to_vec(&machine.plan().release).map_err(|e| {
                 Error::new(ErrorKind::Other, "the release cannot be written").with_source(e)
             })?;
-            self.store.put(lease, &release_blob(&stable.revision), &json).await?;
+            let name = release_blob(&stable.revision);
+            patiently(|| self.store.put(lease, &name, &json)).await?;
         }
         let ledger = Ledger::read(&self.store, &lease.service).await?;
+        if roles.held == ledger.roles.held && roles.hold_until.is_none() {
+            // What was held before goes on being held for as long as it was to be.
+            roles.hold_until = ledger.roles.hold_until;
+        }
         let entry = Entry::Ended {
             at: report.ended,
             rollout: machine.rollout().clone(),
@@ -286,8 +294,13 @@ impl Deployer {
         let release = self.release_of(service, &held.revision).await?;
         let plan = self.back_to_held(service, found, &held, release)?;
         let (updates, _) = broadcast::channel(1);
-        let performer =
-            Performer::new(Arc::clone(&self.providers), RolloutId::new("settle"), &plan, updates);
+        let performer = Performer::new(
+            Arc::clone(&self.providers),
+            RolloutId::new("settle"),
+            &plan,
+            Timestamp::default(),
+            updates,
+        );
         let until = self.providers.clock.now().plus(super::planning::MAKE_ROOM);
         performer.drain(held.place, until).await?;
         performer.retire(held.place).await?;
@@ -317,6 +330,47 @@ impl Deployer {
         .map(|_| ())
     }
 
+    /// Works for as long as the lease is kept, a panic being an error.
+    async fn under<T>(
+        &self,
+        lease: &Lease,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            lost = self.keep(lease) => Err(lost),
+            worked = AssertUnwindSafe(work).catch_unwind() => worked.unwrap_or_else(|_| Err(panicked())),
+        }
+    }
+
+    /// Renews a lease until that fails. Whoever woke up after a long sleep is told before anything else is done.
+    async fn keep(&self, lease: &Lease) -> Error {
+        let mut renewed = Instant::now();
+        loop {
+            sleep_until(renewed + lease.ttl / 3).await;
+            // Given up before somebody else can have it, with what a call may take in between.
+            while renewed.elapsed() < lease.ttl / 3 * 2 {
+                match timeout(lease.ttl / 6, self.store.renew(lease)).await {
+                    Ok(Ok(())) => {
+                        renewed = Instant::now();
+                        break;
+                    }
+                    Ok(Err(error)) if !error.is_temporary() => {
+                        return error.within("renew the lease");
+                    }
+                    Ok(Err(_)) => sleep(lease.ttl / 30).await,
+                    Err(_) => {}
+                }
+            }
+            if renewed.elapsed() >= lease.ttl / 3 * 2 {
+                return Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the lease of {} could not be renewed in time", lease.service),
+                );
+            }
+        }
+    }
+
     async fn give_back(&self, lease: &Lease) {
         if let Err(error) = self.store.release(lease).await {
             tracing::warn!(service = %lease.service, error = error.report(), "the lease was not given back; it will expire");
@@ -339,11 +393,6 @@ impl Deployer {
             since: self.providers.clock.now(),
         }
     }
-}
-
-/// Runs to the end, a panic being an error.
-async fn whole<T>(work: impl Future<Output = Result<T>> + UnwindSafe) -> Result<T> {
-    work.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
 }
 
 fn panicked() -> Error {

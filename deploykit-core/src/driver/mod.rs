@@ -12,10 +12,9 @@ use std::time::Duration;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
-pub(crate) use perform::{Performer, Providers};
+pub(crate) use perform::{Performer, Providers, quick};
 pub use update::{Update, UpdateKind};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,9 +23,9 @@ use crate::outcome::Report;
 use crate::store::{Journal, Lease, Store};
 use perform::Answer;
 
-/// How often a failed append is tried again, and how long it is waited in between.
-const APPEND_TRIES: u32 = 20;
-const APPEND_PAUSE: Duration = Duration::from_millis(250);
+/// How often the store is asked before a rollout is given up, and how long it is waited in between.
+const STORE_TRIES: u32 = 20;
+const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a person asks of a rollout in progress.
 pub(crate) type Command = Event;
@@ -44,28 +43,36 @@ impl Writer {
     /// Appends a line. A failure that may pass is waited for; an append whose answer was lost is recognised.
     pub(crate) async fn append(&mut self, line: String) -> Result<()> {
         let lines = [line];
-        let mut tries = 0;
-        loop {
-            let error =
-                match self.store.append(&self.lease, &self.journal, self.length, &lines).await {
-                    Ok(length) => {
-                        self.length = length;
-                        return Ok(());
-                    }
-                    Err(error) => error,
-                };
-            if let Ok(there) = self.store.read(&self.journal, self.length).await
-                && there == lines
-            {
-                self.length += 1;
-                return Ok(());
+        let append = || async {
+            let appended = self.store.append(&self.lease, &self.journal, self.length, &lines).await;
+            let Err(error) = appended else { return Ok(()) };
+            match self.store.read(&self.journal, self.length).await {
+                Ok(there) if there == lines => Ok(()),
+                _ => Err(error),
             }
-            tries += 1;
-            if !error.is_temporary() || tries == APPEND_TRIES {
-                return Err(error.within(format_args!("write the {}", self.journal)));
+        };
+        patiently(append)
+            .await
+            .map_err(|e| e.within(format_args!("write the {}", self.journal)))?;
+        self.length += 1;
+        Ok(())
+    }
+}
+
+/// Calls the store until it answers, or fails in a way that does not pass, or too often.
+pub(crate) async fn patiently<T, F>(call: impl Fn() -> F + Send) -> Result<T>
+where
+    F: Future<Output = Result<T>> + Send,
+{
+    let mut tries = 1;
+    loop {
+        match call().await {
+            Err(error) if error.is_temporary() && tries < STORE_TRIES => {
+                warn!(error = error.report(), "the store does not answer; trying again");
+                tries += 1;
+                tokio::time::sleep(STORE_PAUSE).await;
             }
-            warn!(journal = %self.journal, error = error.report(), "the store does not answer; trying again");
-            tokio::time::sleep(APPEND_PAUSE).await;
+            other => return other,
         }
     }
 }
@@ -111,8 +118,6 @@ impl Driver {
     pub(crate) async fn run(mut self, first: Event) -> Result<(Machine, Report)> {
         self.record(first).await?;
         let mut running = Running::default();
-        let mut renewals = tokio::time::interval(self.writer.lease.ttl / 3);
-        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.reconcile(&mut running);
             if self.machine.outcome().is_some() && running.futures.is_empty() {
@@ -134,7 +139,6 @@ impl Driver {
                         self.answered(id, result).await?;
                     }
                 }
-                _ = renewals.tick() => self.renew().await?,
             }
         }
         let report = self.machine.report();
@@ -230,18 +234,6 @@ impl Driver {
                 tell(UpdateKind::Ended { outcome: outcome.clone(), why: why.clone() });
             }
             _ => {}
-        }
-    }
-
-    /// Keeps the lease. Without it nothing may be decided.
-    async fn renew(&self) -> Result<()> {
-        match self.writer.store.renew(&self.writer.lease).await {
-            // The next renewal comes well before the lease ends, and an append under a lost lease is refused anyway.
-            Err(error) if error.is_temporary() => {
-                warn!(error = error.report(), "the lease could not be renewed");
-                Ok(())
-            }
-            other => other.map_err(|e| e.within("renew the lease")),
         }
     }
 }

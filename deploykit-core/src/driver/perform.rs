@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::broadcast;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +58,8 @@ pub(crate) struct Performer {
     pub(super) candidate: Place,
     stable: Option<Place>,
     stop_grace: Duration,
+    /// The time when this performer began, by the clock and by the timer that waits go by.
+    began: (Timestamp, Instant),
     updates: broadcast::Sender<Update>,
 }
 
@@ -66,22 +68,28 @@ impl Performer {
         providers: Arc<Providers>,
         rollout: RolloutId,
         plan: &Plan,
+        not_before: Timestamp,
         updates: broadcast::Sender<Update>,
     ) -> Self {
         let before = plan.before.as_ref().map(|before| before.spec.stop_grace).unwrap_or_default();
+        let began = (providers.clock.now().max(not_before), Instant::now());
         Self {
             providers,
             service: plan.service.clone(),
             rollout,
             candidate: plan.candidate,
             stable: plan.world.stable.as_ref().map(|stable| stable.place),
+            began,
             stop_grace: plan.release.spec.stop_grace.max(before),
             updates,
         }
     }
 
+    /// The time by which deadlines and journals go: the clock's when this performer began, and steady since then, so that
+    /// a clock that is set does not end a wait or make it endless.
     pub(crate) fn now(&self) -> Timestamp {
-        self.providers.clock.now()
+        let (began, since) = self.began;
+        began.plus(since.elapsed())
     }
 
     pub(super) fn tell(&self, to: &broadcast::Sender<Update>, kind: UpdateKind) {
@@ -155,7 +163,7 @@ impl Performer {
         let limit = self.stop_grace.saturating_add(CALL);
         let orchestrator = &self.providers.orchestrator;
         let call = || bounded("retire", limit, orchestrator.retire(&self.service, place));
-        self.insist(INSIST.max(limit * 2), call)
+        self.insist(INSIST.max(limit.saturating_mul(2)), call)
             .await
             .map_err(|e| e.within(format_args!("place {place}")))?;
         Ok(Answer::Done(None))
@@ -263,6 +271,6 @@ pub(super) async fn bounded<T>(
 }
 
 /// A read or a plain change with the usual bound.
-pub(super) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
     bounded(what, CALL, call).await
 }

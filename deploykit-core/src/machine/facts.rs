@@ -13,7 +13,10 @@ pub(super) struct Facts {
     pub(super) stable_was_unhealthy: bool,
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
+    /// Whether a launch of the candidate was wanted, so that there may be tasks.
     pub(super) launched: bool,
+    /// Whether one was carried out.
+    pub(super) running: bool,
     pub(super) routing_touched: bool,
     /// The routings that were set here.
     pub(super) routings: Vec<Routing>,

@@ -18,6 +18,8 @@ struct State {
     not_before: Timestamp,
     /// Somebody skips the waits: the next measurement decides, if it says anything.
     hurried: bool,
+    /// How often the deadline began again.
+    deadlines: u32,
     hurried_pass: bool,
 }
 
@@ -30,6 +32,7 @@ impl Gates {
             taken: 0,
             not_before: now,
             hurried,
+            deadlines: 0,
             hurried_pass: false,
         };
         Self(gates.into_iter().map(state).collect())
@@ -46,8 +49,7 @@ impl Gates {
             calls.push((part, state.taken, measure));
             if !state.passed() {
                 let until = state.entered.plus(judge.deadline);
-                let hurried = u32::from(state.hurried);
-                calls.push((part + 1, hurried, Call::Wait { until }));
+                calls.push((part + 1, state.deadlines, Call::Wait { until }));
             }
         }
         calls
@@ -81,8 +83,14 @@ impl Gates {
             state.not_before = now.plus(state.gate.judge.interval);
         }
         state.judged.catch_up(passes);
+        let passed = state.passed();
         state.judged.take(measurement);
         state.hurried_pass = state.hurried && measurement.verdict == Verdict::Pass;
+        if passed && !state.passed() {
+            // What is within the limits has the whole deadline to pass again.
+            state.entered = now;
+            state.deadlines += 1;
+        }
     }
 
     /// The passes in a row of the gate at `part`.
@@ -111,6 +119,7 @@ impl Gates {
             (state.not_before, state.entered) = (now, now);
             // Another name, so that the one that waits for its interval is cancelled.
             state.taken = state.taken.saturating_add(1);
+            state.deadlines += 1;
         }
     }
 

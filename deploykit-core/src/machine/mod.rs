@@ -23,7 +23,8 @@ use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};
 
-use crate::name::{Place, RevisionId, RolloutId};
+use crate::error::ErrorKind;
+use crate::name::{RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Step};
 use crate::time::Timestamp;
@@ -53,6 +54,8 @@ pub(crate) struct Machine {
     gates: Gates,
     /// Whether a soak's own time is over.
     waited: bool,
+    /// Whether the next operation has to become current.
+    due: bool,
     facts: Facts,
     paused: Option<Timestamp>,
     /// How often, and how long in all, the current operation was paused.
@@ -104,6 +107,7 @@ impl Machine {
             entered: Timestamp::default(),
             gates: Gates::default(),
             waited: false,
+            due: false,
             facts,
             paused: None,
             pauses: 0,
@@ -116,6 +120,11 @@ impl Machine {
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The time of the last record.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
     }
 
     pub(crate) fn rollout(&self) -> &RolloutId {
@@ -208,8 +217,12 @@ impl Machine {
                 }
             }
             Event::Done { effect, note } => self.done(*effect, note.as_deref()),
-            Event::Failed { effect, error, .. } => {
+            Event::Failed { effect, error, kind } => {
                 if effect.0 == self.number && self.op.is_some() {
+                    if *kind == ErrorKind::Busy && !self.facts.running {
+                        // The place was not ours to launch in, so it is not ours to remove.
+                        self.facts.launched = false;
+                    }
                     self.failed(error.clone());
                 }
             }
@@ -221,7 +234,10 @@ impl Machine {
                 }
             }
             Event::Paused { .. } => {
-                if matches!(self.phase, Phase::Forward(_)) && self.paused.is_none() {
+                if matches!(self.phase, Phase::Forward(_))
+                    && !self.facts.promoted
+                    && self.paused.is_none()
+                {
                     self.paused = Some(self.now);
                     self.pauses += 1;
                 }
@@ -243,50 +259,43 @@ impl Machine {
                 self.turn_back(Why { text, aborted_by: Some(by.clone()) });
             }
         }
+        // A loop, because any number of soaks may be over at once.
+        while std::mem::take(&mut self.due) {
+            self.go_on();
+        }
     }
 
     fn answers(&self, effect: EffectId, part: u32) -> bool {
         effect.0 == self.number && effect.1 == part && self.op.is_some()
     }
 
+    /// Somebody takes the rollout over. While nobody was there nothing was watched or measured, and anything may have
+    /// happened: what was being done is done again from its beginning, deadlines included.
     fn recovered(&mut self) {
         self.began.get_or_insert(self.now);
-        match &self.phase {
+        self.op = None;
+        match self.phase.clone() {
             Phase::Ended(Outcome::NeedsOperator, why) => {
-                let text = why.clone().unwrap_or_default();
-                let why = Why { text, aborted_by: None };
                 self.facts.problems.clear();
-                if self.facts.promoted {
-                    return;
-                }
-                self.undo(why);
-            }
-            Phase::Forward(_) if !self.facts.promoted && self.plan.on_orphan == OnOrphan::Undo => {
-                let text = "its deployer ended before the rollout did".to_owned();
-                // What the dead deployer had under way is repeated by nobody, so there is nothing to await.
-                let why = self.pending.take().unwrap_or(Why { text, aborted_by: None });
-                self.undo(why);
-            }
-            // It goes on. While nobody was there nothing was watched or measured, so the wait in which the deployer died
-            // begins again, deadlines included.
-            Phase::Forward(_) | Phase::Undo(_) => {
-                if let Some(op) = self.op.take() {
-                    self.number += 1;
-                    // A provider may have forgotten a release of which it runs nothing.
-                    let launching = match op {
-                        Op::Grow => Some(Side::Candidate),
-                        Op::Launch { place, .. } => Some(self.side(place)),
-                        _ => None,
-                    };
-                    if let Some(side) = launching {
-                        self.queue.push_front(op);
-                        self.enter(Op::Register { side });
-                    } else {
-                        self.enter(op);
-                    }
-                }
+                self.undo(Why { text: why.unwrap_or_default(), aborted_by: None });
             }
             Phase::Ended(..) => {}
+            Phase::Undo(_) => {
+                self.queue = op::of_undo(&self.plan, &self.facts).into();
+                self.next();
+            }
+            Phase::Forward(_) if !self.facts.promoted && self.pending.is_some() => self.next(),
+            Phase::Forward(_) if !self.facts.promoted && self.plan.on_orphan == OnOrphan::Undo => {
+                let text = "its deployer ended before the rollout did".to_owned();
+                self.undo(Why { text, aborted_by: None });
+            }
+            Phase::Forward(index) => match self.plan.steps.get(index) {
+                Some(step) if !self.steps.is_empty() => {
+                    self.queue = op::of_step(&self.plan, step, &self.facts).into();
+                    self.next();
+                }
+                _ => self.enter_step(index),
+            },
         }
     }
 
@@ -313,7 +322,13 @@ impl Machine {
             }
             Some(op) if effect.1 == MAIN => {
                 match op {
-                    Op::Promote => self.facts.promoted = true,
+                    Op::Promote => {
+                        self.facts.promoted = true;
+                        self.paused = None;
+                    }
+                    Op::Launch { place, .. } => {
+                        self.facts.running |= *place == self.plan.candidate;
+                    }
                     Op::Retire { place } => self.facts.retired.push(*place),
                     Op::Hold { time } => self.facts.hold_until = Some(self.now.plus(*time)),
                     _ => {}
@@ -342,6 +357,16 @@ impl Machine {
             return self.failed(format!(
                 "place {} runs {} and ran {} before: somebody else changes this service",
                 stable.place, seen.revision, stable.revision
+            ));
+        }
+        let revision = self.facts.revision.as_ref();
+        if let (Phase::Forward(_), Some(revision), Some(other)) =
+            (&self.phase, revision, survey.place(self.plan.candidate))
+            && other.revision != *revision
+        {
+            return self.failed(format!(
+                "place {} was to be the candidate's and runs {}: somebody else uses it",
+                other.place, other.revision
             ));
         }
         if self.facts.stable.is_none()
@@ -384,10 +409,6 @@ impl Machine {
             }
         }
         self.next();
-    }
-
-    fn side(&self, place: Place) -> Side {
-        if place == self.plan.candidate { Side::Candidate } else { Side::Stable }
     }
 
     /// How many tasks the candidate needs, by what stable is to have now.
@@ -433,9 +454,13 @@ impl Machine {
         }
     }
 
-    /// The current operation is over; what comes next becomes current.
+    /// The current operation is over; what comes next becomes current before [`apply`](Self::apply) returns.
     fn next(&mut self) {
         self.op = None;
+        self.due = true;
+    }
+
+    fn go_on(&mut self) {
         self.number += 1;
         if let Some(why) = self.pending.take() {
             return self.undo(why);
@@ -497,6 +522,12 @@ impl Machine {
                         self.facts.problems.push(format!(
                             "the requests could not be taken off place {place}: {text}"
                         ));
+                        self.undone(why);
+                    }
+                    Some(Op::Drain { .. }) => {
+                        self.facts
+                            .problems
+                            .push(format!("place {place} could not be drained: {text}"));
                         self.undone(why);
                     }
                     _ => {

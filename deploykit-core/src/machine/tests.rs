@@ -484,7 +484,8 @@ fn a_release_of_which_nothing_runs_yet_is_registered_again_after_a_crash() {
     run.until("launch B 2");
     run.event(Event::Recovered { by: owner() });
     run.until("launch B 2");
-    assert_eq!(run.calls.last().unwrap(), "register");
+    assert_eq!(run.since("register"), ["survey"]);
+    assert_eq!(run.calls.iter().filter(|call| *call == "register").count(), 2);
     assert_eq!(run.end(), Outcome::Promoted);
 }
 
@@ -710,4 +711,100 @@ fn what_is_held_after_the_promotion_is_an_obligation_with_a_deadline() {
     let roles = run.machine.roles();
     assert_eq!(roles.held, Some(standing(Place::A, "r1")));
     assert_eq!(roles.hold_until, Some(run.now.plus(60 * SECOND)));
+}
+
+#[test]
+fn a_tolerated_failure_late_in_a_soak_gets_the_whole_deadline_to_pass_again() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.answer();
+    run.answer();
+    run.now = run.now.plus(3600 * SECOND);
+    run.measurements.push_back(Measurement::inconclusive("a lost packet"));
+    let measure =
+        run.machine.effects().into_iter().find(|e| matches!(e.call, Call::Measure { .. }));
+    let effect = measure.unwrap().id;
+    let measurement = Measurement::inconclusive("a lost packet");
+    let passes_before = run.machine.passes(effect);
+    run.event(Event::Measured { effect, gate: "errors".into(), measurement, passes_before });
+    let effects = run.machine.effects();
+    let deadline = effects.iter().find_map(|e| match e.call {
+        Call::Wait { until } if e.id.1 > FIRST_GATE => Some(until),
+        _ => None,
+    });
+    assert_eq!(deadline, Some(run.now.plus(120 * SECOND)));
+}
+
+#[test]
+fn a_pause_leaves_the_name_of_a_change_in_flight_so_that_it_is_not_made_twice() {
+    let mut run = Run::new(plan(full()));
+    run.until("launch B 2");
+    let before = run.wish().unwrap().id;
+    run.event(Event::Paused { by: "ann".into() });
+    assert_eq!(run.wish().unwrap().id, before);
+}
+
+#[test]
+fn a_pause_after_the_promotion_changes_nothing() {
+    let mut run = Run::new(plan(full()));
+    run.until("drain A");
+    run.event(Event::Paused { by: "ann".into() });
+    assert!(!run.machine.is_paused());
+    assert_eq!(run.end(), Outcome::Promoted);
+}
+
+#[test]
+fn a_rollout_that_died_before_its_first_line_goes_on_where_its_plan_says_so() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.machine = Machine::new(run.machine.plan().clone(), RolloutId::new("web-1"));
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.end(), Outcome::Promoted);
+}
+
+#[test]
+fn a_recovered_shift_looks_at_the_candidate_before_it_sends_requests() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.until("route B 100 %");
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(text(&run.wish().unwrap().call), "survey");
+}
+
+#[test]
+fn an_abort_that_its_deployer_did_not_live_to_carry_out_is_carried_out() {
+    let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
+    run.until("route B 100 %");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
+    assert!(!run.calls.contains(&"route B 100 %".to_owned()));
+}
+
+#[test]
+fn a_place_that_somebody_else_uses_is_not_removed() {
+    let mut run = Run::new(plan(full()));
+    run.until("launch B 2");
+    let effect = run.wish().unwrap().id;
+    run.event(Event::Failed { effect, kind: ErrorKind::Busy, error: "place B runs r9".into() });
+    assert_eq!(run.end(), Outcome::RolledBack);
+    assert!(!run.calls.contains(&"retire B".to_owned()));
+}
+
+#[test]
+fn a_candidate_whose_requests_could_not_be_drained_is_not_removed() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("drain B").fail("the balancer is gone");
+    assert_eq!(run.end(), Outcome::NeedsOperator);
+    assert!(!run.calls.contains(&"retire B".to_owned()));
+}
+
+#[test]
+fn any_number_of_soaks_may_be_over_at_once() {
+    let soak = Draft::new().launch(Weight::ALL).await_healthy(SECOND);
+    let soaks = (0..9_000).fold(soak, |draft, _| draft.soak(SECOND, [""; 0]));
+    let mut run = Run::new(plan(soaks.shift(Weight::ALL).promote().retire(SECOND)));
+    run.until("wait");
+    run.event(Event::FinishRequested { by: "ann".into() });
+    assert_eq!(run.end(), Outcome::Promoted);
 }

@@ -14,7 +14,9 @@ impl Machine {
         let id = |part, n| EffectId(self.number, part, n);
         let mut effects = Vec::new();
         if let Some(call) = self.main_call() {
-            effects.push(Effect { id: id(MAIN, self.pauses), call });
+            // Only a soak's end moves with its pauses; a call in flight keeps its name.
+            let n = if matches!(self.op, Some(Op::Soak { .. })) { self.pauses } else { 0 };
+            effects.push(Effect { id: id(MAIN, n), call });
         }
         if let Some(since) = self.paused {
             let until = since.plus(LONGEST_PAUSE);

@@ -4,6 +4,9 @@ use crate::name::Role;
 use crate::provider::{BalancerCapability, OrchestratorCapability};
 use crate::routing::{Routing, Weight};
 
+/// More steps than anybody reads; a canary in steps of 0.1 % has fewer.
+const MOST_STEPS: usize = 10_000;
+
 /// How far the steps have come while they are checked.
 #[derive(Default)]
 struct Walk {
@@ -35,6 +38,12 @@ impl Plan {
         self.check_world(orchestrator, balancer)?;
         if self.is_noop() {
             return Ok(());
+        }
+        if self.steps.len() > MOST_STEPS {
+            let steps = self.steps.len();
+            return Err(Error::invalid(format!(
+                "the plan has {steps} steps, and {MOST_STEPS} is the most"
+            )));
         }
         let opens_test = self.steps.contains(&Step::OpenTest);
         let mut walk = Walk { launched: self.from_held, ..Walk::default() };

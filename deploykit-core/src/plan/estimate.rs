@@ -30,8 +30,8 @@ impl Plan {
         let held = if self.world.held.is_some() { desired } else { 0 };
         let stable = if self.world.stable.is_some() { self.world.desired } else { 0 };
         let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
-        let mut now = stable + held;
-        let (mut peak, mut changes) = (now, 0);
+        let mut now: u32 = stable.saturating_add(held);
+        let (mut peak, mut changes) = (now, 0u32);
         let mut add = |shortest: Duration, longest: Duration| {
             least = least.saturating_add(shortest);
             most = most.saturating_add(longest);
@@ -41,7 +41,7 @@ impl Plan {
             match step {
                 Step::Launch { share } => {
                     let count = Self::tasks(*share, desired);
-                    now += count.saturating_sub(launched);
+                    now = now.saturating_add(count.saturating_sub(launched));
                     launched = launched.max(count);
                     // The release is registered, then launched.
                     changes += 2;
@@ -52,8 +52,7 @@ impl Plan {
                 }
                 Step::OpenTest | Step::CloseTest | Step::Shift { .. } => changes += 1,
                 Step::Validate { gates } => {
-                    let shortest =
-                        gates.iter().map(|g| g.judge.interval * (g.judge.successes - 1)).max();
+                    let shortest = gates.iter().map(|g| g.judge.least()).max();
                     let longest = gates.iter().map(|g| g.judge.deadline).max();
                     add(shortest.unwrap_or_default(), longest.unwrap_or_default());
                 }

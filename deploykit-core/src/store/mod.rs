@@ -6,6 +6,7 @@ mod files;
 mod forward;
 mod lines;
 mod memory;
+mod timed;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::time::Timestamp;
 
 pub use directory::DirectoryStore;
 pub use memory::MemoryStore;
+pub(crate) use timed::Timed;
 
 /// Keeps what was decided, and who may decide.
 ///
