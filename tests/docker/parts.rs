@@ -80,13 +80,21 @@ async fn an_engine_that_cannot_be_reached_is_named_by_its_socket() {
     assert!(error.hint().unwrap().contains("DOCKER_HOST"), "{error}");
 }
 
+/// All containers and networks that are named after a stage.
+fn there(stage: &Docker) -> Vec<String> {
+    let name = format!("name={}", stage.basics().service);
+    let mut there = engine(&["ps", "--all", "--filter", &name, "--format", "{{.Names}} {{.ID}}"]);
+    there.extend(engine(&["network", "ls", "--filter", &name, "--format", "{{.Name}} {{.ID}}"]));
+    there
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_another_process_has_is_named() {
     play(async |stage: &Docker| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let basics = crate::scenarios::stage::Basics::new("dkt-taken");
-        let before = stage.made().await;
+        let before = there(stage);
         let started = builder(&basics, &stage.engine)
             .network(stage.basics().service.as_str())
             .publish(format!("{address}:9000"))
@@ -96,7 +104,7 @@ async fn a_port_that_another_process_has_is_named() {
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
         assert!(error.message().contains(&address.to_string()), "{error}");
         assert!(error.hint().is_some(), "{error}");
-        assert_eq!(stage.made().await, before);
+        assert_eq!(there(stage), before);
     })
     .await;
 }

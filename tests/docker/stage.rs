@@ -153,16 +153,9 @@ impl Stage for Docker {
         engine(&["kill", state.place(place).unwrap().tasks[0].id.as_str()]);
     }
 
-    async fn made(&self) -> Vec<String> {
-        let filter = format!("name={}", self.basics.service);
-        let containers =
-            ["ps", "--all", "--filter", &filter, "--format", "container {{.Names}} {{.ID}}"];
-        let networks =
-            ["network", "ls", "--filter", &filter, "--format", "network {{.Name}} {{.ID}}"];
-        let mut made = engine(&containers);
-        made.extend(engine(&networks));
-        made.sort();
-        made
+    async fn made(&self, service: &ServiceName) -> Vec<String> {
+        let label = format!("label=deploykit.service={service}");
+        engine(&["ps", "--all", "--filter", &label, "--format", "{{.Names}} {{.ID}}"])
     }
 
     fn runtime(&self) -> Option<Runtime> {

@@ -93,7 +93,7 @@ impl Stage for Fake {
         self.world.kill_task(&self.basics.service, place, 0).unwrap();
     }
 
-    async fn made(&self) -> Vec<String> {
+    async fn made(&self, _: &ServiceName) -> Vec<String> {
         Vec::new()
     }
 

@@ -92,7 +92,7 @@ pub(crate) async fn seen_of<S: Stage>(stage: &S, service: &ServiceName) -> Seen 
         routing: balancer.routing,
         test_route: balancer.test_route,
         targets,
-        made: stage.made().await,
+        made: stage.made(service).await,
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) trait Stage {
     async fn kill_task(&self, place: Place);
 
     /// Whatever was made for the service outside, by name and identity; a task that was replaced by one of its name shows.
-    async fn made(&self) -> Vec<String>;
+    async fn made(&self, service: &ServiceName) -> Vec<String>;
 
     /// A runtime that can be taken away from a deployer; none where time is not real, and other runtimes have another.
     fn runtime(&self) -> Option<Runtime>;
