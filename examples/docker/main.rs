@@ -28,7 +28,7 @@ use deploykit::docker::{Docker, DockerRegistry, HaProxy};
 use deploykit::testing::load::Load;
 use deploykit::{
     BlueGreen, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge, LoadBalancer, Outcome,
-    Result, ServiceSpec, Weight,
+    Report, Result, ServiceSpec, Weight,
 };
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
