@@ -23,8 +23,9 @@ const VERSION: u32 = 1;
 
 /// How servers are checked; the same words in the file and on the command line.
 ///
-/// A slow answer is not a dead server: the time for an answer is bounded by `timeout check`, not by the interval.
-pub(super) const CHECK: &str = "check inter 100ms fastinter 50ms downinter 50ms rise 1 fall 2";
+/// `inter` bounds the time for connecting too: it is what a request has (`timeout connect`). The time for the answer is
+/// bounded by `timeout check`: a slow server is not a dead one.
+pub(super) const CHECK: &str = "check inter 500ms fastinter 100ms downinter 50ms rise 1 fall 2";
 
 const GLOBAL: &str = "\
 global

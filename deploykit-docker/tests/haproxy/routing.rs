@@ -3,7 +3,7 @@
 use deploykit_core::{ErrorKind, LoadBalancer, Place, Routing, ServiceName, TaskId, Weight};
 use deploykit_docker::Frontend;
 
-use crate::world::{TEST, frontend, get, is_likely, on_haproxy, on_haproxy_with, thousandths};
+use crate::world::{TEST, frontend, get, on_haproxy, on_haproxy_with, thousandths};
 
 #[tokio::test]
 async fn every_routing_that_is_set_is_read_back() {
@@ -32,9 +32,7 @@ async fn a_split_depends_on_the_weights_and_not_on_the_number_of_tasks() {
         world.serve(Place::A, 1).await;
         world.serve(Place::B, 3).await;
         world.route(&Routing::split(Place::A, Place::B, thousandths(50))).await;
-        let tally = world.answers(5_000).await;
-        let (hits, all) = (tally.answers_of("B"), tally.requests);
-        assert!(is_likely(hits, all, 0.05), "{hits} of {all}");
+        world.assert_share(Place::B, 0.05, 5_000).await;
     })
     .await;
 }
@@ -45,9 +43,7 @@ async fn any_two_places_share_the_requests() {
         world.serve(Place::B, 1).await;
         world.serve(Place::C, 1).await;
         world.route(&Routing::split(Place::B, Place::C, thousandths(500))).await;
-        let tally = world.answers(2_000).await;
-        assert!(is_likely(tally.answers_of("C"), tally.requests, 0.5), "{tally}");
-        assert_eq!(tally.answers_of("B") + tally.answers_of("C"), tally.requests);
+        world.assert_share(Place::C, 0.5, 1_000).await;
     })
     .await;
 }
@@ -58,8 +54,7 @@ async fn in_a_pool_every_healthy_task_of_any_place_is_equal() {
         world.serve(Place::A, 3).await;
         world.route(&Routing::Pooled).await;
         let tasks = world.serve(Place::B, 1).await;
-        let tally = world.answers(2_000).await;
-        assert!(is_likely(tally.answers_of("B"), tally.requests, 0.25), "{tally}");
+        world.assert_share(Place::B, 0.25, 2_000).await;
 
         let drained: Vec<TaskId> = tasks.into_iter().map(|task| task.task).collect();
         world.haproxy.drain(&world.service, Place::B, &drained).await.unwrap();
@@ -75,7 +70,7 @@ async fn a_place_without_a_healthy_task_gets_nothing_of_its_share() {
         let sick = world.task("B", "unhealthy").await;
         world.route(&Routing::split(Place::A, Place::B, thousandths(500))).await;
         // From the first moment on: nothing is sent to it before it has passed a check.
-        let load = world.load().await.without_slow().without_websocket().with_rate(1_000);
+        let load = world.load().await.without_slow().without_websocket().with_rate(500);
         let running = load.start().await.unwrap();
         world.haproxy.set_targets(&world.service, Place::B, &[sick]).await.unwrap();
         running.at_least(500).await;
@@ -123,7 +118,7 @@ async fn the_test_header_reaches_the_candidate_alone_and_live_requests_never_do(
             .headers
             .iter()
             .fold(world.load().await, |load, (name, value)| load.with_header(name, value));
-        let tests = tests.with_rate(500).start().await.unwrap();
+        let tests = tests.with_rate(200).start().await.unwrap();
         let live = world.answers(1_000).await;
         let tests = tests.stop().await.tally;
         assert_eq!(live.answers_of("A"), live.requests, "{live}");

@@ -67,7 +67,7 @@ async fn many_targets_come_and_go_under_load_and_no_request_fails() {
     on_haproxy("churn", |world| async move {
         let base = world.serve(Place::A, 1).await;
         world.route(&Routing::all_to(Place::A)).await;
-        let load = world.load().await.without_slow().without_websocket().with_rate(1_500);
+        let load = world.load().await.without_slow().without_websocket().with_rate(400);
         let load = load.start().await.unwrap();
         for round in 0..40 {
             // One task under ten names: to HAProxy they are ten.
@@ -98,7 +98,9 @@ async fn the_health_of_targets_is_told() {
         let sick = world.task("A", "unhealthy").await;
         let nobody = Endpoint { task: TaskId::new("nobody"), address: "127.0.0.1:1".into() };
         let well = world.task("A", "good").await;
-        let tasks = [sick.clone(), nobody.clone(), well.clone()];
+        // 1.5 s for each answer, which is slow and not dead.
+        let slow = world.task("A", "slow").await;
+        let tasks = [sick.clone(), nobody.clone(), well.clone(), slow.clone()];
         world.haproxy.set_targets(&world.service, Place::A, &tasks).await.unwrap();
         let health = |task: &Endpoint, wanted| {
             let (task, address) = (task.task.clone(), task.address.clone());
@@ -111,6 +113,7 @@ async fn the_health_of_targets_is_told() {
         world.until("sick", health(&sick, TargetHealth::Unhealthy)).await;
         world.until("unreachable", health(&nobody, TargetHealth::Unhealthy)).await;
         world.until("well", health(&well, TargetHealth::Healthy)).await;
+        world.until("slow", health(&slow, TargetHealth::Healthy)).await;
         world.kill(well.task.as_str()).await;
         world.until("dead", health(&well, TargetHealth::Unhealthy)).await;
     })

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RestartContainerOptionsBuilder,
 };
 use deploykit_core::{
     BalancerState, Endpoint, LoadBalancer, Place, Routing, ServiceName, TaskId, Weight,
 };
 use deploykit_docker::{Frontend, HaProxy, HaProxyBuilder};
 use deploykit_testing::load::Load;
+use futures::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -69,6 +71,9 @@ pub(crate) async fn on_haproxy_with<F>(
     };
     world.haproxy.add_service(&world.service, &frontend).await.unwrap();
     let result = tokio::spawn(test(world.clone())).await;
+    if result.is_err() {
+        world.tell().await;
+    }
     let tasks = std::mem::take(&mut *world.tasks.lock().unwrap());
     for task in tasks {
         world.kill(&task).await;
@@ -119,6 +124,16 @@ impl World {
         let networks = seen.network_settings.unwrap().networks.unwrap();
         let ip = networks[&self.name].ip_address.clone().unwrap();
         Endpoint { task: TaskId::new(name), address: format!("{ip}:8080") }
+    }
+
+    /// What HAProxy has to say about a test that failed.
+    async fn tell(&self) {
+        let seen = self.client.inspect_container(&self.container(), None).await.unwrap();
+        eprintln!("HAProxy, restarted {:?} times: {:?}", seen.restart_count, seen.state);
+        let all = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("60").build();
+        let lines: Vec<_> =
+            self.client.logs(&self.container(), Some(all)).try_collect().await.unwrap();
+        lines.iter().for_each(|line| eprint!("{line}"));
     }
 
     pub(crate) async fn kill(&self, task: &str) {
@@ -174,12 +189,23 @@ impl World {
 
     /// Who answers this many plain requests, all of which must be served.
     pub(crate) async fn answers(&self, requests: u64) -> deploykit_testing::Tally {
-        let load = self.load().await.without_slow().without_websocket().with_rate(2_000);
+        let load = self.load().await.without_slow().without_websocket().with_rate(500);
         let running = load.start().await.unwrap();
         running.at_least(requests).await;
         let tally = running.stop().await.tally;
         assert_eq!(tally.failed, 0, "{tally}");
         tally
+    }
+
+    /// Asserts that a place answers its share. A fair draw lies outside of the 99 % range once in a hundred runs, so there
+    /// is a second one.
+    pub(crate) async fn assert_share(&self, place: Place, chance: f64, requests: u64) {
+        let first = self.answers(requests).await;
+        if !is_likely(first.answers_of(place), first.requests, chance) {
+            let again = self.answers(requests).await;
+            let hits = again.answers_of(place);
+            assert!(is_likely(hits, again.requests, chance), "{chance}: {first}, then {again}");
+        }
     }
 
     pub(crate) async fn get(&self, headers: &str) -> Answer {
@@ -209,7 +235,7 @@ pub(crate) fn thousandths(weight: u16) -> Weight {
 }
 
 /// Whether `hits` of `n` lie where 99 % of all draws with this chance do (normal approximation).
-pub(crate) fn is_likely(hits: u64, n: u64, chance: f64) -> bool {
+fn is_likely(hits: u64, n: u64, chance: f64) -> bool {
     let (hits, n) = (hits as f64, n as f64);
     (hits - n * chance).abs() <= 2.576 * (n * chance * (1.0 - chance)).sqrt()
 }
