@@ -9,7 +9,7 @@ use deploykit::docker::{
     self, DockerRegistry, Engine, Frontend, HaProxy, HaProxyBuilder, LocalImages,
 };
 use deploykit::{
-    Clock, HealthGate, HttpGate, LoadBalancer, Orchestrator, Place, Registry, ServiceName,
+    Clock, HealthGate, HttpGate, LoadBalancer, Orchestrator, Place, Registry, ServiceName, Store,
     SystemClock,
 };
 use deploykit_testing::Tally;
@@ -111,6 +111,10 @@ impl Stage for Docker {
                 balancer: Arc::new(haproxy),
             }
         })
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.basics.directory_store()
     }
 
     fn clock(&self) -> impl Clock {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deploykit::{Clock, ErrorKind, HealthGate, Place, Registry, ServiceName};
+use deploykit::{Clock, ErrorKind, HealthGate, MemoryStore, Place, Registry, ServiceName, Store};
 use deploykit_testing::{Behaviour, Fault, Operation, RunningTraffic, Tally, Traffic, World};
 use tokio::runtime::Runtime;
 
@@ -12,6 +12,9 @@ use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
 pub(crate) struct Fake {
     pub(crate) world: World,
     basics: Basics,
+    rate: u32,
+    /// None: the directory.
+    store: Option<MemoryStore>,
 }
 
 impl Fake {
@@ -19,7 +22,7 @@ impl Fake {
         let world = World::new(seed);
         // Calls that answer at once would leave no moment at which anything could come between them.
         world.tune(|settings| settings.call_time = Duration::from_millis(2));
-        let this = Self { world, basics: Basics::new("web") };
+        let this = Self { world, basics: Basics::new("web"), rate: 200, store: None };
         let good = Behaviour::good();
         let slow = Duration::from_millis(1_500);
         for (version, behaviour) in [
@@ -33,6 +36,11 @@ impl Fake {
             this.world.image(&this.image(version), behaviour).unwrap();
         }
         this
+    }
+
+    /// One for whole series of rollouts: with few requests, and without a disk.
+    pub(crate) fn quick(seed: u64) -> Self {
+        Self { rate: 20, store: Some(MemoryStore::new()), ..Self::new(seed) }
     }
 }
 
@@ -64,6 +72,13 @@ impl Stage for Fake {
         })
     }
 
+    fn store(&self) -> Arc<dyn Store> {
+        match &self.store {
+            Some(store) => Arc::new(store.clone()),
+            None => self.basics.directory_store(),
+        }
+    }
+
     fn clock(&self) -> impl Clock {
         self.world.clock()
     }
@@ -86,7 +101,7 @@ impl Stage for Fake {
     }
 
     async fn load(&self, service: &ServiceName) -> RunningTraffic {
-        self.world.start_traffic(service, Traffic::per_second(200))
+        self.world.start_traffic(service, Traffic::per_second(self.rate))
     }
 
     async fn kill_task(&self, place: Place) {

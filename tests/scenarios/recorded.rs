@@ -69,6 +69,12 @@ impl Life {
         }
     }
 
+    /// One that ends at its last write, which is still made, or is not any more.
+    #[allow(dead_code, reason = "only a world in memory is quick enough to try all of them")]
+    pub(crate) fn of(writes: usize, writes_last: bool) -> Self {
+        Self { left: Arc::new(writes.into()), writes_last, ..Self::immortal() }
+    }
+
     pub(crate) fn end(&self) {
         self.end.send_replace(true);
     }

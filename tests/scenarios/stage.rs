@@ -51,6 +51,8 @@ pub(crate) trait Stage {
 
     fn basics(&self) -> &Basics;
     fn providers(&self) -> Making;
+    /// A handle of its own on what is kept.
+    fn store(&self) -> Arc<dyn Store>;
     fn clock(&self) -> impl Clock;
     fn image(&self, version: Version) -> String;
     /// A registry that cannot be reached, and an image that would be in it.
@@ -100,6 +102,10 @@ impl Basics {
             log: Log::default(),
             switch: Switch::default(),
         }
+    }
+
+    pub(crate) fn directory_store(&self) -> Arc<dyn Store> {
+        Arc::new(DirectoryStore::open(self.directory.path()).unwrap())
     }
 
     fn of_service(&self, file: &str) -> PathBuf {
@@ -160,12 +166,11 @@ type Complete = DeployerBuilder<
 
 fn gateless<S: Stage>(stage: &S, providers: Providers, life: &Life) -> Complete {
     let basics = stage.basics();
-    let store = DirectoryStore::open(basics.directory.path()).unwrap();
     Deployer::builder()
         .registry(providers.registry)
         .orchestrator(Recorded::new(providers.orchestrator, &basics.log, life))
         .balancer(Recorded::new(providers.balancer, &basics.log, life))
-        .store(Recorded::new(store, &basics.log, life))
+        .store(Recorded::new(stage.store(), &basics.log, life))
         .clock(stage.clock())
 }
 
