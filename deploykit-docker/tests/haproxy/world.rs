@@ -69,7 +69,10 @@ pub(crate) async fn on_haproxy_with<F>(
         name,
         tasks: Arc::default(),
     };
-    world.haproxy.add_service(&world.service, &frontend).await.unwrap();
+    if let Err(error) = world.haproxy.add_service(&world.service, &frontend).await {
+        world.haproxy.remove().await.unwrap();
+        panic!("{error:?}");
+    }
     let result = tokio::spawn(test(world.clone())).await;
     if result.is_err() {
         world.tell().await;
