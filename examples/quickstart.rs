@@ -40,7 +40,7 @@ async fn main() -> Result<ExitCode> {
     world.image("web:3", Behaviour::good().errors_after_first_live_request())?;
     let web = world.already_runs("web", "web:1", 4)?;
 
-    // Who deploys: the four providers, a place to keep decisions in, and gates under names that plans can use.
+    // Who deploys: the providers, a store for what is decided, and gates under the names that plans use.
     let deployer = Deployer::builder()
         .registry(world.registry())
         .orchestrator(world.orchestrator())
@@ -61,23 +61,24 @@ async fn main() -> Result<ExitCode> {
         .bake(Duration::from_secs(10));
 
     println!("The new version, web:2\n");
-    let good = deploy(&world, &deployer, &web, &strategy, "web:2").await?;
+    let (good, good_load) = deploy(&world, &deployer, &web, &strategy, "web:2").await?;
     println!(
         "\nA bad version, web:3: it answers its tests, then one request, and fails all others\n"
     );
-    let bad = deploy(&world, &deployer, &web, &strategy, "web:3").await?;
+    let (bad, bad_load) = deploy(&world, &deployer, &web, &strategy, "web:3").await?;
 
     println!("\nWhat runs now\n\n{}", world.snapshot(&web));
     println!(
-        "\nNext, the same with containers behind HAProxy:\n  \
+        "\nNext, the same with real containers behind HAProxy:\n  \
+         cargo xtask parts\n  \
          cargo run --example docker --features docker,http-gate,load -- --help"
     );
     if std::env::args().any(|argument| argument == "--json") {
-        let mut object = json::summary(&good.0, &good.1);
-        object.insert("bad_version".to_owned(), json::summary(&bad.0, &bad.1).into());
+        let mut object = json::summary(&good, &good_load);
+        object.insert("bad_version".to_owned(), json::summary(&bad, &bad_load).into());
         println!("{}", Value::Object(object));
     }
-    let as_it_should = good.0.outcome == Outcome::Promoted && bad.0.outcome == Outcome::RolledBack;
+    let as_it_should = good.outcome == Outcome::Promoted && bad.outcome == Outcome::RolledBack;
     Ok(if as_it_should { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -173,9 +173,11 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     signals.unless_asked(load.at_least(arguments.requests)).await;
     let requests = load.stop().await;
     let state = haproxy.observe(&site.service).await?;
-    say(&format!("\n{report}\n\n{}", requests.tally));
+    let tally = &requests.tally;
+    let share = 100.0 * tally.failed as f64 / tally.requests.max(1) as f64;
+    say(&format!("\n{report}\n\n{share:.2} % have failed: {tally}"));
     say(&format!("routing afterwards: {}", state.routing));
     say(&format!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64()));
 
-    Ok(Ending::new(report, &requests.tally, floor))
+    Ok(Ending::new(report, tally, floor))
 }
