@@ -18,7 +18,11 @@ mod store;
 mod strategy;
 mod time;
 
-pub use deployer::{Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Updates};
+/// For implementing the provider traits.
+pub use async_trait::async_trait;
+pub use deployer::{
+    Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Status, Updates,
+};
 pub use driver::{Update, UpdateKind};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "command-gate")]

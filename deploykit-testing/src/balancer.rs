@@ -26,7 +26,8 @@ impl WorldBalancer {
 #[async_trait]
 impl LoadBalancer for WorldBalancer {
     fn capability(&self) -> BalancerCapability {
-        self.world.lock().settings.balancer
+        let settings = self.world.lock().settings.clone();
+        settings.balancer.with_lag(settings.routing_lag)
     }
 
     async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {

@@ -1,6 +1,6 @@
 //! A gate that asks services of the world.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub struct WorldGate {
     world: World,
     path: String,
     road: Road,
-    statuses: RangeInclusive<u16>,
+    statuses: Range<u16>,
     max_latency: Option<Duration>,
 }
 
 impl WorldGate {
     pub(crate) const fn new(world: World, path: String) -> Self {
-        Self { world, path, road: Road::Test, statuses: 200..=399, max_latency: None }
+        Self { world, path, road: Road::Test, statuses: 200..400, max_latency: None }
     }
 
     /// Asks over the live entry instead, where whoever has the routing's shares answers. To the service that is a live
@@ -39,7 +39,7 @@ impl WorldGate {
     }
 
     /// Sets which statuses are good.
-    pub fn with_statuses(mut self, statuses: RangeInclusive<u16>) -> Self {
+    pub fn with_status(mut self, statuses: Range<u16>) -> Self {
         self.statuses = statuses;
         self
     }

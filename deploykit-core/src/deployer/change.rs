@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 
-use crate::image::PinnedImage;
 use crate::release::{SecretRef, ServiceSpec};
 
 /// What is to be different after a deployment.
@@ -15,8 +14,9 @@ use crate::release::{SecretRef, ServiceSpec};
 #[must_use]
 pub struct Change {
     pub(super) image: Option<String>,
-    pub(super) sidecars: BTreeMap<String, PinnedImage>,
+    pub(super) sidecars: BTreeMap<String, String>,
     pub(super) spec: Option<ServiceSpec>,
+    pub(super) unset: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) secrets: BTreeMap<String, SecretRef>,
     pub(super) replicas: Option<u32>,
@@ -34,9 +34,9 @@ impl Change {
         Self { force: true, ..Self::default() }
     }
 
-    /// Runs a further image beside it in each task.
-    pub fn with_sidecar(mut self, container: impl Into<String>, image: PinnedImage) -> Self {
-        self.sidecars.insert(container.into(), image);
+    /// Runs a further image, by tag or digest, beside it in each task.
+    pub fn with_sidecar(mut self, container: impl Into<String>, image: impl Into<String>) -> Self {
+        self.sidecars.insert(container.into(), image.into());
         self
     }
 
@@ -55,6 +55,12 @@ impl Change {
     /// Sets one environment variable to a secret that the provider fetches.
     pub fn with_secret(mut self, name: impl Into<String>, secret: impl Into<SecretRef>) -> Self {
         self.secrets.insert(name.into(), secret.into());
+        self
+    }
+
+    /// Removes one environment variable or secret that the service has so far.
+    pub fn without_env(mut self, name: impl Into<String>) -> Self {
+        self.unset.push(name.into());
         self
     }
 

@@ -20,9 +20,32 @@ use crate::driver::Providers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{RevisionId, ServiceName};
 use crate::outcome::Outcome;
-use crate::plan::Plan;
+use crate::plan::{Plan, Standing};
+use crate::release::Release;
+use crate::routing::Routing;
 use crate::store::Store;
 use crate::strategy::Strategy;
+use crate::time::Timestamp;
+
+/// What there is of a service.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// What serves; none before the first deployment.
+    pub stable: Option<Standing>,
+    /// That release in full.
+    pub release: Option<Release>,
+    /// How many tasks it is to have.
+    pub desired: u32,
+    /// The former stable that is still kept.
+    pub held: Option<Standing>,
+    /// Until when; after that [`Deployer::settle`] retires it.
+    pub hold_until: Option<Timestamp>,
+    /// Where requests go.
+    pub routing: Routing,
+    /// The rollout that has begun and not ended well: somebody works on it, or it is to be [recovered](Deployer::recover).
+    pub open: Option<Past>,
+}
 
 /// The name under which a release is kept.
 fn release_blob(revision: &RevisionId) -> String {
@@ -191,6 +214,30 @@ impl Deployer {
         Error: From<N::Error>,
     {
         self.deploy(self.plan_rollback_to(service, revision, strategy).await?).await
+    }
+
+    /// What there is of a service: what serves, what is held and until when, what is open.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the line, when the history cannot be read; what the providers fail with.
+    pub async fn status<N>(&self, service: N) -> Result<Status>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        let service = named(service)?;
+        let ledger = Ledger::read(&self.store, &service).await?;
+        let open = ledger.unfinished().cloned();
+        let found = self.find(&service, &ledger).await?;
+        Ok(Status {
+            stable: found.world.stable,
+            release: found.before,
+            desired: found.world.desired,
+            held: ledger.roles.held,
+            hold_until: ledger.roles.hold_until,
+            routing: found.world.routing,
+            open,
+        })
     }
 
     /// The rollouts of a service, oldest first.

@@ -100,6 +100,10 @@ impl Deployer {
             )
             .with_hint("say how to run it: Change::with_spec(ServiceSpec::http(8080, \"/health\"))")
         })?;
+        for name in &change.unset {
+            spec.env.remove(name);
+            spec.secrets.remove(name);
+        }
         spec.env.extend(change.env.clone());
         spec.secrets.extend(change.secrets.clone());
         spec.check()?;
@@ -113,7 +117,9 @@ impl Deployer {
             })?,
         };
         let mut sidecars = before.map(|before| before.sidecars.clone()).unwrap_or_default();
-        sidecars.extend(change.sidecars.clone());
+        for (container, image) in &change.sidecars {
+            sidecars.insert(container.clone(), self.pin(&ImageRef::parse(image)?).await?);
+        }
         Ok(Release { image, sidecars, spec })
     }
 

@@ -200,7 +200,7 @@ impl Deployer {
                 Error::new(ErrorKind::Other, "the release cannot be written").with_source(e)
             })?;
             let name = release_blob(&stable.revision);
-            patiently(|| self.store.put(lease, &name, &json)).await?;
+            patiently(lease, || self.store.put(lease, &name, &json)).await?;
         }
         let ledger = Ledger::read(&self.store, &lease.service).await?;
         if roles.held == ledger.roles.held && roles.hold_until.is_none() {

@@ -167,6 +167,15 @@ impl Performer {
             .targets_of(place)
             .map(|target| Endpoint { task: target.task.clone(), address: target.address.clone() })
             .collect();
+        // A target that was draining takes no requests again before it was removed: it is, once it is idle, and the next look
+        // adds it anew.
+        let idle = |endpoint: &Endpoint| {
+            seen.targets_of(place).any(|target| {
+                target.task == endpoint.task
+                    && target.health == TargetHealth::Draining
+                    && target.in_flight == 0
+            })
+        };
         let wanted: Vec<Endpoint> = state
             .tasks
             .iter()
@@ -174,7 +183,8 @@ impl Performer {
                 let endpoint = Endpoint { task: task.id.clone(), address: task.address.clone()? };
                 // One that was ready once stays: the balancer's own checks keep requests from it while it is not, and
                 // give it back when it is.
-                (task.state == TaskState::Ready || known.contains(&endpoint)).then_some(endpoint)
+                let wanted = task.state == TaskState::Ready || known.contains(&endpoint);
+                (wanted && !idle(&endpoint)).then_some(endpoint)
             })
             .collect();
         let same =

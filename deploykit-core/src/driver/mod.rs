@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 pub(crate) use perform::{Performer, Providers, quick};
@@ -23,8 +24,7 @@ use crate::outcome::Report;
 use crate::store::{Journal, Lease, Store};
 use perform::Answer;
 
-/// How often the store is asked before a rollout is given up, and how long it is waited in between.
-const STORE_TRIES: u32 = 20;
+/// How long it is waited before a store that failed is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a person asks of a rollout in progress.
@@ -51,7 +51,7 @@ impl Writer {
                 _ => Err(error),
             }
         };
-        patiently(append)
+        patiently(&self.lease, append)
             .await
             .map_err(|e| e.within(format_args!("write the {}", self.journal)))?;
         self.length += 1;
@@ -59,18 +59,17 @@ impl Writer {
     }
 }
 
-/// Calls the store until it answers, or fails in a way that does not pass, or too often.
-pub(crate) async fn patiently<T, F>(call: impl Fn() -> F + Send) -> Result<T>
+/// Calls the store until it answers, or fails in a way that does not pass, or the lease could not be kept anyway.
+pub(crate) async fn patiently<T, F>(lease: &Lease, call: impl Fn() -> F + Send) -> Result<T>
 where
     F: Future<Output = Result<T>> + Send,
 {
-    let mut tries = 1;
+    let began = Instant::now();
     loop {
         match call().await {
-            Err(error) if error.is_temporary() && tries < STORE_TRIES => {
+            Err(error) if error.is_temporary() && began.elapsed() < lease.ttl / 3 * 2 => {
                 warn!(error = error.report(), "the store does not answer; trying again");
-                tries += 1;
-                tokio::time::sleep(STORE_PAUSE).await;
+                sleep(STORE_PAUSE).await;
             }
             other => return other,
         }

@@ -113,7 +113,7 @@ impl Performer {
             }
             Call::Guard { place, count } => Err(self.guard(place, count).await),
             Call::Route(change) => self.route(change).await,
-            Call::Test { place } => self.test_route(place).await,
+            Call::Test { place, unconfirmed } => self.test_route(place, unconfirmed).await,
             Call::Measure { gate, not_before, timeout } => {
                 self.sleep_until(not_before).await;
                 let measurement = self.measure(&gate, timeout, revision).await;

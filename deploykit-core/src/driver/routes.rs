@@ -70,19 +70,27 @@ impl Performer {
             }
         };
         let note = self
-            .settle("set the routing", judge, || balancer.set_routing(&self.service, &change.to))
+            .settle("set the routing", change.unconfirmed, judge, || {
+                balancer.set_routing(&self.service, &change.to)
+            })
             .await?;
         self.show(UpdateKind::Routing { routing: change.to.clone() });
         Ok(Answer::Done(note))
     }
 
-    pub(super) async fn test_route(&self, place: Option<Place>) -> Result<Answer> {
+    pub(super) async fn test_route(
+        &self,
+        place: Option<Place>,
+        unconfirmed: bool,
+    ) -> Result<Answer> {
         let balancer = self.balancer()?;
         let judge = |state: &BalancerState| {
             Ok(if state.test_route == place { Next::Good } else { Next::Change })
         };
-        self.settle("set the test route", judge, || balancer.set_test_route(&self.service, place))
-            .await?;
+        self.settle("set the test route", unconfirmed, judge, || {
+            balancer.set_test_route(&self.service, place)
+        })
+        .await?;
         Ok(Answer::Done(None))
     }
 
@@ -90,6 +98,7 @@ impl Performer {
     async fn settle<F>(
         &self,
         what: &str,
+        unconfirmed: bool,
         mut judge: impl FnMut(&BalancerState) -> Result<Next> + Send,
         change: impl Fn() -> F + Send + Sync,
     ) -> Result<Option<String>>
@@ -97,21 +106,27 @@ impl Performer {
         F: Future<Output = Result<()>> + Send,
     {
         let balancer = self.balancer()?;
-        let until = self.now().plus(INSIST);
+        let until = self.now().plus(INSIST + balancer.capability().lag);
         let (mut good, mut pause) = (0, FIRST_READ);
         let mut changed: Option<Timestamp> = None;
+        // A change that was never read back may yet show. What is wanted now is set after it whatever is read, and believed
+        // when the earlier one cannot come any more.
+        let lag = if unconfirmed { balancer.capability().lag } else { Duration::ZERO };
         loop {
             let due = changed.is_none_or(|at: Timestamp| self.now().since(at) >= REPEAT);
+            let unsure = unconfirmed && changed.is_none();
             let next: Result<Next> = async {
                 let next =
                     judge(&quick("read the balancer", balancer.observe(&self.service)).await?)?;
-                if due && matches!(next, Next::Change) {
+                if matches!(next, Next::Change) && due || matches!(next, Next::Good) && unsure {
                     quick(what, change()).await?;
                 }
                 Ok(next)
             }
             .await;
             match next {
+                Ok(Next::Good) if unsure => changed = Some(self.now()),
+                Ok(Next::Good) if changed.is_some_and(|at| self.now().since(at) < lag) => good = 0,
                 Ok(Next::Good) if good + 1 >= SETTLED => return Ok(None),
                 Ok(Next::Good) => good += 1,
                 Ok(Next::Leave(note)) => return Ok(Some(note)),

@@ -41,7 +41,7 @@ pub(crate) enum Call {
     /// Mutation: set the routing, and read it back until it is stable.
     Route(Change),
     /// Mutation: open or close the test route, and read it back.
-    Test { place: Option<Place> },
+    Test { place: Option<Place>, unconfirmed: bool },
     /// Measure a gate once, not before a time.
     Measure { gate: GateName, not_before: Timestamp, timeout: Duration },
     /// Wait until a time.
@@ -65,6 +65,8 @@ pub(crate) struct Change {
     pub(crate) ours: Vec<Routing>,
     /// On the way back: a routing of somebody else's that does not include this place is left as it is.
     pub(crate) leaving: Option<Place>,
+    /// Whether another change may have been accepted that was never read back: what is read now may be older than it.
+    pub(crate) unconfirmed: bool,
 }
 
 impl Call {

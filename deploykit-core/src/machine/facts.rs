@@ -21,6 +21,8 @@ pub(super) struct Facts {
     /// The routings that were set here.
     pub(super) routings: Vec<Routing>,
     pub(super) test_touched: bool,
+    /// Whether a change of the routing or the test route was begun whose outcome is not known.
+    pub(super) unconfirmed: bool,
     pub(super) promoted: bool,
     pub(super) hold_until: Option<Timestamp>,
     pub(super) retired: Vec<Place>,

@@ -54,6 +54,8 @@ pub(crate) struct Machine {
     gates: Gates,
     /// Whether a soak's own time is over.
     waited: bool,
+    /// Whether, when the current operation began, an earlier change of the routing had not been confirmed.
+    unconfirmed: bool,
     /// Whether the next operation has to become current.
     due: bool,
     facts: Facts,
@@ -107,6 +109,7 @@ impl Machine {
             entered: Timestamp::default(),
             gates: Gates::default(),
             waited: false,
+            unconfirmed: false,
             due: false,
             facts,
             paused: None,
@@ -322,6 +325,7 @@ impl Machine {
             }
             Some(op) if effect.1 == MAIN => {
                 match op {
+                    Op::Route { .. } | Op::Test { .. } => self.facts.unconfirmed = false,
                     Op::Promote => {
                         self.facts.promoted = true;
                         self.paused = None;
@@ -481,6 +485,10 @@ impl Machine {
     fn enter(&mut self, op: Op) {
         (self.entered, self.pauses, self.pause_time, self.waited) =
             (self.now, 0, Duration::ZERO, self.finishing);
+        if matches!(op, Op::Route { .. } | Op::Test { .. }) {
+            self.unconfirmed = self.facts.unconfirmed;
+            self.facts.unconfirmed = true;
+        }
         match &op {
             // What was held before goes on being held after an undo.
             Op::Launch { place, .. } if *place == self.plan.candidate => {

@@ -61,9 +61,10 @@ impl Machine {
                     to: to.clone(),
                     ours,
                     leaving: undoing.then_some(self.plan.candidate),
+                    unconfirmed: self.unconfirmed,
                 })
             }
-            Op::Test { place } => Call::Test { place: *place },
+            Op::Test { place } => Call::Test { place: *place, unconfirmed: self.unconfirmed },
             Op::Measure { .. } => return None,
             Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
             Op::Soak { time, .. } => {

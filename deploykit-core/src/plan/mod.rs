@@ -244,6 +244,15 @@ impl Plan {
         u32::try_from(exact.div_ceil(u64::from(Weight::ALL.get()))).unwrap_or(u32::MAX).max(1)
     }
 
+    /// The plan as JSON, to be kept and read back by [`from_json`](Self::from_json).
+    ///
+    /// # Errors
+    /// None that is known; whatever the JSON writer fails with.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self)
+            .map_err(|e| Error::new(ErrorKind::Other, "the plan cannot be written").with_source(e))
+    }
+
     /// Reads a plan that was kept as JSON.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -64,12 +65,15 @@ pub struct BalancerCapability {
     pub pooled: bool,
     /// A test route.
     pub test_route: bool,
+    /// How long after it was accepted a change may show in reads, and in what requests meet, at the latest.
+    #[serde(rename = "lag_ms", with = "crate::time::millis")]
+    pub lag: Duration,
 }
 
 impl BalancerCapability {
-    /// Everything.
+    /// Everything, at once.
     pub const fn all() -> Self {
-        Self { weighted: true, pooled: true, test_route: true }
+        Self { weighted: true, pooled: true, test_route: true, lag: Duration::ZERO }
     }
 
     /// Sets whether shares can be set.
@@ -83,6 +87,13 @@ impl BalancerCapability {
     #[must_use]
     pub const fn with_pooled(mut self, pooled: bool) -> Self {
         self.pooled = pooled;
+        self
+    }
+
+    /// Sets how late a change may show.
+    #[must_use]
+    pub const fn with_lag(mut self, lag: Duration) -> Self {
+        self.lag = lag;
         self
     }
 

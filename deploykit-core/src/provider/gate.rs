@@ -7,7 +7,25 @@ use crate::error::Result;
 use crate::name::{Place, RevisionId, RolloutId, ServiceName};
 use crate::provider::Entry;
 
-/// Measures whether a version is good. What follows from measurements is the [`Judge`](crate::Judge)'s decision, not the gate's.
+/// Measures whether a version is good. What follows from measurements is the [`Judge`](crate::Judge)'s decision, not the
+/// gate's.
+///
+/// ```
+/// use deploykit_core::{GateContext, HealthGate, Measurement, Result, async_trait};
+///
+/// /// Good when the queue of the service is short.
+/// #[derive(Debug)]
+/// struct ShortQueue(std::sync::Arc<std::sync::atomic::AtomicU64>);
+///
+/// #[async_trait]
+/// impl HealthGate for ShortQueue {
+///     async fn measure(&self, _: &GateContext) -> Result<Measurement> {
+///         let waiting = self.0.load(std::sync::atomic::Ordering::Relaxed);
+///         let evidence = format!("{waiting} jobs wait");
+///         Ok(if waiting < 100 { Measurement::pass(evidence) } else { Measurement::fail(evidence) })
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait HealthGate: fmt::Debug + Send + Sync + 'static {
     /// Takes one measurement.

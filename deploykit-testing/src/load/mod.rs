@@ -13,7 +13,7 @@
 //!
 //! The load runs in a thread of its own: whatever else the process does, the rate holds. It needs one file descriptor
 //! for a request on its way and two for an idle connection, so a time-out of 5 s at 2,000 requests a second against a
-//! service that answers nothing needs 20,000 (`ulimit -n`).
+//! service that answers nothing needs 10,000 (`ulimit -n`).
 //!
 //! ```no_run
 //! # async fn example() -> deploykit_core::Result<()> {

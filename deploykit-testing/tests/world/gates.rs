@@ -80,7 +80,7 @@ async fn a_request_that_is_cut_fails_the_measurement() {
 async fn a_status_outside_of_the_range_fails() {
     let (world, web) = world(1, Behaviour::good());
     let context = context(&world, &web).await;
-    let gate = world.http_gate("/").live().with_statuses(300..=399);
+    let gate = world.http_gate("/").live().with_status(300..400);
     let measured = gate.measure(&context).await.unwrap();
     assert_eq!(measured.verdict, Verdict::Fail);
 }
