@@ -4,10 +4,12 @@
 mod docker;
 #[path = "docker/parts.rs"]
 mod parts;
+#[path = "docker/registry.rs"]
+mod registry;
 mod scenarios;
 
-use docker::play;
-use scenarios::play_all;
+use docker::{Docker, play};
+use scenarios::{play_all, play_refusals};
 
 macro_rules! on_docker {
     ($module:ident::$name:ident) => {
@@ -19,3 +21,16 @@ macro_rules! on_docker {
 }
 
 play_all!(on_docker);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_refused_before_anything_has_moved() {
+    play(async |stage: &Docker| {
+        macro_rules! here {
+            ($module:ident::$name:ident) => {
+                scenarios::$module::$name(stage).await;
+            };
+        }
+        play_refusals!(here);
+    })
+    .await;
+}

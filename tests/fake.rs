@@ -7,7 +7,7 @@ mod scenarios;
 mod sweep;
 
 use fake::play;
-use scenarios::play_all;
+use scenarios::{play_all, play_refusals};
 
 macro_rules! on_fake {
     ($module:ident::$name:ident) => {
@@ -19,3 +19,4 @@ macro_rules! on_fake {
 }
 
 play_all!(on_fake);
+play_refusals!(on_fake);

@@ -83,12 +83,22 @@ fn haproxys_container(service: &ServiceName) -> String {
     format!("deploykit-haproxy-{service}")
 }
 
+pub(crate) fn registrys_container(service: &ServiceName) -> String {
+    format!("{service}-registry")
+}
+
 /// Runs the Engine's own client, and returns what it prints, a line each.
 pub(crate) fn engine(arguments: &[&str]) -> Vec<String> {
-    let done = Command::new("docker").args(arguments).output().unwrap();
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "docker {}: {error}", arguments.join(" "));
-    String::from_utf8_lossy(&done.stdout).lines().map(str::to_owned).collect()
+    try_engine(arguments).unwrap_or_else(|why| panic!("docker {}: {why}", arguments.join(" ")))
+}
+
+/// The same, where failure is an answer too.
+pub(crate) fn try_engine(arguments: &[&str]) -> Result<Vec<String>, String> {
+    let done = Command::new("docker").args(arguments).output().map_err(|why| why.to_string())?;
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).lines().map(str::to_owned).collect())
 }
 
 impl Stage for Docker {
@@ -186,19 +196,17 @@ struct Leavings {
 impl Drop for Leavings {
     fn drop(&mut self) {
         // Failures are of no interest: the test may have failed before anything was there.
-        let try_engine = |arguments: &[&str]| {
-            let done = Command::new("docker").args(arguments).output();
-            done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
-        };
-        let mut containers = vec![haproxys_container(&self.service)];
+        let mut containers =
+            vec![haproxys_container(&self.service), registrys_container(&self.service)];
         for service in [&self.service, &self.other] {
             let label = format!("label=deploykit.service={service}");
-            let found = try_engine(&["ps", "--all", "--quiet", "--filter", &label]);
-            containers.extend(found.lines().map(str::to_owned));
+            containers.extend(
+                try_engine(&["ps", "--all", "--quiet", "--filter", &label]).into_iter().flatten(),
+            );
         }
         let remove = ["rm", "--force", "--volumes"].into_iter();
         let remove: Vec<_> = remove.chain(containers.iter().map(String::as_str)).collect();
-        try_engine(&remove);
-        try_engine(&["network", "rm", self.service.as_str()]);
+        let _ = try_engine(&remove);
+        let _ = try_engine(&["network", "rm", self.service.as_str()]);
     }
 }
