@@ -59,6 +59,10 @@ text_name! {
     TaskId
 }
 text_name! {
+    /// The name under which an approver was given to the deployer and stands in plans.
+    ApproverName
+}
+text_name! {
     /// The name under which a gate was given to the deployer and stands in plans.
     GateName
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{GateName, Place, RevisionId};
+use crate::name::{ApproverName, GateName, Place, RevisionId, TaskId};
 use crate::release::Release;
 use crate::routing::Routing;
 use crate::time::Timestamp;
@@ -48,8 +48,13 @@ pub(crate) enum Call {
     Wait { until: Timestamp },
     /// Answer only when a place has fewer healthy tasks than this.
     Guard { place: Place, count: u32 },
-    /// Take a place out of rotation and wait until it answers no request any more, or until a time.
-    Drain { place: Place, until: Timestamp },
+    /// Take tasks of a place out of rotation, all where none are named, and wait until they answer no request any more,
+    /// or until a time.
+    Drain { place: Place, tasks: Vec<TaskId>, until: Timestamp },
+    /// Mutation: stop tasks.
+    Stop { place: Place, tasks: Vec<TaskId> },
+    /// Ask an approver; answered by `Approved` or `Rejected`.
+    Ask { approver: ApproverName },
     /// Mutation: remove a place.
     Retire { place: Place },
     /// Nothing outside: the journal's line is the change.
@@ -78,6 +83,7 @@ impl Call {
             | Self::Retire { .. }
             | Self::Decide => true,
             Self::Register { .. }
+            | Self::Ask { .. }
             | Self::Survey
             | Self::AwaitHealthy { .. }
             | Self::Measure { .. }
@@ -100,6 +106,8 @@ impl Call {
             Self::Wait { .. } => "wait",
             Self::Guard { .. } => "guard",
             Self::Drain { .. } => "drain",
+            Self::Stop { .. } => "stop",
+            Self::Ask { .. } => "ask",
             Self::Retire { .. } => "retire",
             Self::Decide => "decide",
         }

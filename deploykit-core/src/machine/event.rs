@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::EffectId;
 use crate::error::{Error, ErrorKind};
-use crate::name::{GateName, Place, RevisionId};
+use crate::name::{GateName, Place, RevisionId, TaskId};
 use crate::provider::Measurement;
 use crate::store::Owner;
 use crate::time::Timestamp;
@@ -91,6 +91,18 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// Somebody approved what the rollout waits for.
+    Approved {
+        /// Who.
+        by: String,
+    },
+    /// Somebody refused it.
+    Rejected {
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
     /// Somebody wants it undone.
     AbortRequested {
         /// Who.
@@ -128,4 +140,7 @@ pub struct Seen {
     pub desired: u32,
     /// How many are ready.
     pub ready: u32,
+    /// The tasks, those that are not ready first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskId>,
 }

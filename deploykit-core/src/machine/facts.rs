@@ -1,11 +1,11 @@
 use super::event::Seen;
 use crate::name::{Place, RevisionId};
 use crate::plan::Plan;
-use crate::routing::Routing;
+use crate::routing::{Routing, Weight};
 use crate::time::Timestamp;
 
 /// What has been done or found so far: what undoing is computed from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Facts {
     pub(super) revision: Option<RevisionId>,
     /// Stable as it was first seen.
@@ -13,10 +13,14 @@ pub(super) struct Facts {
     pub(super) stable_was_unhealthy: bool,
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
+    /// The greatest share of the desired count that was launched.
+    pub(super) share: Weight,
     /// Whether a launch of the candidate was wanted, so that there may be tasks.
     pub(super) launched: bool,
     /// Whether one was carried out.
     pub(super) running: bool,
+    /// How far a roll is.
+    pub(super) roll: Option<Rolling>,
     pub(super) routing_touched: bool,
     /// The routings that were set here.
     pub(super) routings: Vec<Routing>,

@@ -8,13 +8,16 @@ use crate::routing::{Routing, Weight};
 const MOST_STEPS: usize = 10_000;
 
 /// How far the steps have come while they are checked.
-#[derive(Default)]
-struct Walk {
+struct Walk<'a> {
+    plan: &'a Plan,
+    balancer: Option<BalancerCapability>,
     launched: bool,
+    /// The greatest share launched so far.
+    share: Weight,
     healthy: bool,
     test_open: bool,
     tested: bool,
-    /// The share so far; none before the first shift.
+    /// The share of the requests so far; none before the first shift.
     weight: Option<Weight>,
     promoted: bool,
     ended: bool,
@@ -45,10 +48,21 @@ impl Plan {
                 "the plan has {steps} steps, and {MOST_STEPS} is the most"
             )));
         }
-        let opens_test = self.steps.contains(&Step::OpenTest);
-        let mut walk = Walk { launched: self.from_held, ..Walk::default() };
+        let mut walk = Walk {
+            plan: self,
+            balancer,
+            launched: self.from_held,
+            share: if self.from_held { Weight::ALL } else { Weight::NONE },
+            healthy: false,
+            test_open: false,
+            tested: false,
+            weight: None,
+            promoted: false,
+            ended: false,
+            held_gone: false,
+        };
         for (index, step) in self.steps.iter().enumerate() {
-            walk.step(step, opens_test, balancer, self.from_held)
+            walk.step(step)
                 .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
         }
         if !walk.promoted {
@@ -125,14 +139,9 @@ impl Plan {
     }
 }
 
-impl Walk {
-    fn step(
-        &mut self,
-        step: &Step,
-        opens_test: bool,
-        balancer: Option<BalancerCapability>,
-        from_held: bool,
-    ) -> Result<()> {
+impl Walk<'_> {
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let balancer = self.balancer;
         let wrong = |why: &str| Err(Error::invalid(why));
         let unsupported = |why: &str| Err(Error::new(ErrorKind::Unsupported, why));
         if self.ended {
@@ -149,11 +158,12 @@ impl Walk {
                 if *share == Weight::NONE {
                     return wrong("launches nothing");
                 }
-                if from_held {
+                if self.plan.from_held {
                     return wrong("launches a place that still runs");
                 }
                 self.launched = true;
                 self.healthy = false;
+                self.share = self.share.max(*share);
             }
             Step::AwaitHealthy { within } => {
                 if !self.launched {
@@ -190,7 +200,7 @@ impl Walk {
                 if !self.healthy {
                     return wrong("measures what was not awaited healthy");
                 }
-                if opens_test && !self.tested {
+                if self.plan.steps.contains(&Step::OpenTest) && !self.tested {
                     return wrong(
                         "measures before the test route is open, where gates cannot reach the candidate",
                     );
@@ -221,12 +231,45 @@ impl Walk {
                     return wrong("soaks for no time at all");
                 }
             }
+            Step::Roll(roll) => {
+                if self.launched {
+                    return wrong("rolls what was launched already");
+                }
+                if self.plan.world.stable.is_none() {
+                    return wrong("has nothing to replace; a first deployment launches");
+                }
+                if roll.surge.is_zero() && roll.unavailable.is_zero() {
+                    return wrong("surge and unavailable are both zero, so that no task could ever be replaced");
+                }
+                if roll.within.is_zero() {
+                    return wrong("waits for no time at all");
+                }
+                if !roll.gates.is_empty() && roll.min_ready.is_zero() {
+                    return wrong("has gates, and min_ready leaves no time to measure them");
+                }
+                if roll.pooled && balancer.is_some_and(|balancer| !balancer.pooled) {
+                    return unsupported("the balancer has no pooled routing");
+                }
+                if !roll.pooled && balancer.is_some_and(|balancer| !balancer.weighted) {
+                    return unsupported("the balancer cannot split requests by weight; roll pooled");
+                }
+                (self.launched, self.healthy) = (true, true);
+                (self.weight, self.share) = (Some(Weight::ALL), Weight::ALL);
+            }
+            Step::Approve { within, .. } => {
+                if within.is_zero() {
+                    return wrong("waits for no time at all");
+                }
+            }
             Step::Promote => {
                 if !self.healthy {
                     return wrong("promotes what was never launched and awaited healthy");
                 }
                 if balancer.is_some() && self.weight != Some(Weight::ALL) {
                     return wrong("promotes a candidate that does not get all requests");
+                }
+                if self.share != Weight::ALL {
+                    return wrong("promotes a candidate that was launched in part");
                 }
                 if self.test_open {
                     return wrong("promotes while the test route is open");

@@ -39,6 +39,29 @@ impl Plan {
             Step::Soak { time, gates } => {
                 format!("watch place {candidate} for {} under {}", human(*time), names(gates))
             }
+            Step::Roll(roll) => {
+                let (surge, unavailable) = roll.bounds(desired);
+                let watched = if roll.min_ready.is_zero() {
+                    String::new()
+                } else {
+                    format!(", each batch watched for {}", human(roll.min_ready))
+                };
+                let gates =
+                    if roll.gates.is_empty() { String::new() } else { format!(" under {}", names(&roll.gates)) };
+                format!(
+                    "replace {} by {} in batches: {surge} more than {desired} at most ({}), {unavailable} fewer ({}){watched}{gates}",
+                    stable.map_or_else(|| "nothing".to_owned(), |stable| stable.to_string()),
+                    self.release.image,
+                    roll.surge,
+                    roll.unavailable
+                )
+            }
+            Step::Approve { approver: None, within } => {
+                format!("wait until somebody approves, {} at most", human(*within))
+            }
+            Step::Approve { approver: Some(approver), within } => {
+                format!("wait until {approver} approves, {} at most", human(*within))
+            }
             Step::Promote => match stable {
                 Some(stable) => format!("make {candidate} stable instead of {stable}"),
                 None => format!("make {candidate} stable"),

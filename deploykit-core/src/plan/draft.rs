@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::{GateUse, OnOrphan, Step};
-use crate::name::Role;
+use super::{GateUse, OnOrphan, Roll, Step};
+use crate::name::{ApproverName, Role};
 use crate::routing::Weight;
 
 /// The steps of a plan while a strategy writes them down.
@@ -74,6 +74,21 @@ impl Draft {
         gates: impl IntoIterator<Item = G>,
     ) -> Self {
         self.step(Step::Soak { time, gates: gates.into_iter().map(Into::into).collect() })
+    }
+
+    /// Replaces stable's tasks by the candidate's in batches.
+    pub fn roll(self, roll: Roll) -> Self {
+        self.step(Step::Roll(roll))
+    }
+
+    /// Waits until somebody approves, for so long at most.
+    pub fn approve(self, within: Duration) -> Self {
+        self.step(Step::Approve { approver: None, within })
+    }
+
+    /// Waits until the approver of this name approves, for so long at most.
+    pub fn approve_by(self, approver: impl Into<ApproverName>, within: Duration) -> Self {
+        self.step(Step::Approve { approver: Some(approver.into()), within })
     }
 
     /// Makes the candidate stable.

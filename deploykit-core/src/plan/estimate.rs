@@ -36,7 +36,7 @@ impl Plan {
             least = least.saturating_add(shortest);
             most = most.saturating_add(longest);
         };
-        let mut launched = 0;
+        let (mut launched, mut rolled) = (0, false);
         for step in &self.steps {
             match step {
                 Step::Launch { share } => {
@@ -60,6 +60,17 @@ impl Plan {
                     let longest = gates.iter().map(|g| g.judge.deadline).max().unwrap_or_default();
                     add(*time, (*time).max(longest));
                 }
+                Step::Roll(roll) => {
+                    let (surge, unavailable) = roll.bounds(desired);
+                    let batches = desired.div_ceil(surge.max(unavailable).max(1));
+                    let batch = roll.min_ready.saturating_add(roll.within).saturating_add(roll.drain);
+                    add(roll.min_ready * batches, batch * batches);
+                    launched = desired;
+                    now += surge;
+                    // Each batch is launched, registered, shifted, drained, removed from the balancer and stopped.
+                    changes += 1 + batches * if self.is_worker() { 2 } else { 6 };
+                }
+                Step::Approve { within, .. } => add(Duration::ZERO, *within),
                 Step::Promote | Step::Hold { .. } => {}
                 Step::Retire { drain, .. } => {
                     add(Duration::ZERO, drain.saturating_add(self.release.spec.stop_grace));
@@ -72,6 +83,11 @@ impl Plan {
                 }
             }
             peak = peak.max(now);
+            if matches!(step, Step::Roll(_)) {
+                // What was rolled has replaced stable.
+                now = desired;
+                rolled = true;
+            }
         }
         let promote = self.steps.iter().position(|step| *step == Step::Promote);
         Estimate {
@@ -88,12 +104,4 @@ impl Plan {
         self.world.routing == crate::routing::Routing::None
     }
 
-    /// The greatest share that the steps launch.
-    pub(crate) fn greatest_share(&self) -> Weight {
-        let shares = self.steps.iter().filter_map(|step| match step {
-            Step::Launch { share } => Some(*share),
-            _ => None,
-        });
-        shares.max().unwrap_or(Weight::ALL)
-    }
 }

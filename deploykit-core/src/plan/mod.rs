@@ -1,5 +1,6 @@
 //! A rollout described as data.
 
+mod amount;
 mod check;
 mod display;
 mod draft;
@@ -11,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::judge::Judge;
-use crate::name::{GateName, Place, RevisionId, Role, ServiceName};
+use crate::name::{ApproverName, GateName, Place, RevisionId, Role, ServiceName};
 use crate::release::Release;
 use crate::routing::{Routing, Weight};
 
+pub use amount::Amount;
 pub use draft::Draft;
 pub use estimate::Estimate;
 
@@ -144,6 +146,50 @@ impl From<String> for GateUse {
     }
 }
 
+/// How tasks are replaced in batches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Roll {
+    /// How many tasks there may be above the desired count.
+    pub surge: Amount,
+    /// How many of the desired count may be missing or not ready.
+    pub unavailable: Amount,
+    /// How long a batch is watched after it became healthy.
+    #[serde(rename = "min_ready_ms", with = "crate::time::millis")]
+    pub min_ready: Duration,
+    /// How long a batch may take to become healthy.
+    #[serde(rename = "within_ms", with = "crate::time::millis")]
+    pub within: Duration,
+    /// How long requests in flight may take before an old task is stopped.
+    #[serde(rename = "drain_ms", with = "crate::time::millis")]
+    pub drain: Duration,
+    /// Measured while a batch is watched.
+    pub gates: Vec<GateUse>,
+    /// Whether every healthy task of both places is equal behind the balancer, instead of shares set by weight.
+    pub pooled: bool,
+}
+
+impl Roll {
+    /// By these bounds; no time to watch, 5 min to become healthy, 30 s to drain, no gates, shares by weight.
+    pub fn new(surge: impl Into<Amount>, unavailable: impl Into<Amount>) -> Self {
+        Self {
+            surge: surge.into(),
+            unavailable: unavailable.into(),
+            min_ready: Duration::ZERO,
+            within: Duration::from_secs(300),
+            drain: Duration::from_secs(30),
+            gates: Vec::new(),
+            pooled: false,
+        }
+    }
+
+    /// Surge and unavailable as counts. Never both zero: as in Kubernetes, one may be unavailable then.
+    pub(crate) fn bounds(&self, desired: u32) -> (u32, u32) {
+        let (surge, unavailable) = (self.surge.up(desired), self.unavailable.down(desired).min(desired));
+        if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
+    }
+}
+
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
@@ -182,6 +228,18 @@ pub enum Step {
         /// A failure of one of them ends the wait at once.
         gates: Vec<GateUse>,
     },
+    /// Replaces stable's tasks by the candidate's in batches, each computed from what is observed then. Requests follow
+    /// the tasks.
+    Roll(Roll),
+    /// Waits for a person, or for the approver of this name, to approve; without an answer in time it is undone.
+    Approve {
+        /// Whom to ask; without one, whoever holds the rollout's control.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approver: Option<ApproverName>,
+        /// How long.
+        #[serde(rename = "within_ms", with = "crate::time::millis")]
+        within: Duration,
+    },
     /// Makes the candidate stable and the old stable held: the point of no return for an undo, though not for a rollback.
     Promote,
     /// Keeps the held place for a fast rollback; the rollout ends, the obligation to retire it stays in the store.
@@ -211,6 +269,8 @@ impl Step {
             Self::CloseTest => "close test route",
             Self::Shift { .. } => "shift",
             Self::Soak { .. } => "soak",
+            Self::Roll(_) => "roll",
+            Self::Approve { .. } => "approve",
             Self::Promote => "promote",
             Self::Hold { .. } => "hold",
             Self::Retire { .. } => "retire",
@@ -220,7 +280,7 @@ impl Step {
     /// The gates that it uses.
     pub fn gates(&self) -> &[GateUse] {
         match self {
-            Self::Validate { gates } | Self::Soak { gates, .. } => gates,
+            Self::Validate { gates } | Self::Soak { gates, .. } | Self::Roll(Roll { gates, .. }) => gates,
             _ => &[],
         }
     }
