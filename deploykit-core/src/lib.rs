@@ -35,16 +35,19 @@ pub use gate::{AllOf, AnyOf, FunctionGate, TcpGate, all_of, any_of, gate_fn};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use machine::{EffectId, Event, Record, Seen, Survey};
-pub use name::{GateName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId};
+pub use name::{ApproverName, GateName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId};
 pub use outcome::{Outcome, Report, Roles, StepTime};
-pub use plan::{Draft, Estimate, Fingerprint, GateUse, OnOrphan, Plan, Standing, Step};
+pub use plan::{
+    Amount, Draft, Estimate, Fingerprint, GateUse, OnOrphan, Plan, Roll, Standing, Step,
+};
 pub use provider::{
-    BalancerCapability, BalancerState, Endpoint, Entry, GateContext, HealthGate, Launch,
-    LoadBalancer, Measurement, Orchestrator, OrchestratorCapability, PlaceState, Registry,
-    ServiceState, Target, TargetHealth, Task, TaskState, Verdict,
+    Approval, ApprovalRequest, Approver, BalancerCapability, BalancerState, Endpoint, Entry,
+    GateContext, HealthGate, Launch, LoadBalancer, Measurement, Orchestrator,
+    OrchestratorCapability, PlaceState, Registry, ServiceState, Target, TargetHealth, Task,
+    TaskState, Verdict,
 };
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};
-pub use strategy::{BlueGreen, Context, Strategy};
+pub use strategy::{BlueGreen, Canary, Context, Rolling, Strategy};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Deployer;
 use crate::driver::Providers;
-use crate::name::GateName;
-use crate::provider::{HealthGate, LoadBalancer, Orchestrator, Registry};
+use crate::name::{ApproverName, GateName};
+use crate::provider::{Approver, HealthGate, LoadBalancer, Orchestrator, Registry};
 use crate::store::{Store, Timed};
 use crate::time::{Clock, SystemClock};
 
@@ -30,6 +30,7 @@ pub struct DeployerBuilder<R, O, B, S> {
     balancer: B,
     store: S,
     gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
     clock: Arc<dyn Clock>,
     owner: Option<String>,
     lease: Duration,
@@ -44,6 +45,7 @@ impl Deployer {
             balancer: Missing,
             store: Missing,
             gates: BTreeMap::new(),
+            approvers: BTreeMap::new(),
             clock: Arc::new(SystemClock),
             owner: None,
             lease: LEASE,
@@ -54,9 +56,20 @@ impl Deployer {
 impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Knows what images mean.
     pub fn registry(self, registry: impl Registry) -> DeployerBuilder<Arc<dyn Registry>, O, B, S> {
-        let Self { orchestrator, balancer, store, gates, clock, owner, lease, .. } = self;
+        let Self { orchestrator, balancer, store, gates, approvers, clock, owner, lease, .. } =
+            self;
         let registry = Arc::new(registry);
-        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            approvers,
+            clock,
+            owner,
+            lease,
+        }
     }
 
     /// Runs the tasks.
@@ -64,9 +77,19 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         orchestrator: impl Orchestrator,
     ) -> DeployerBuilder<R, Arc<dyn Orchestrator>, B, S> {
-        let Self { registry, balancer, store, gates, clock, owner, lease, .. } = self;
+        let Self { registry, balancer, store, gates, approvers, clock, owner, lease, .. } = self;
         let orchestrator = Arc::new(orchestrator);
-        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            approvers,
+            clock,
+            owner,
+            lease,
+        }
     }
 
     /// Sends requests to them.
@@ -74,20 +97,33 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         balancer: impl LoadBalancer,
     ) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self { registry, orchestrator, store, gates, clock, owner, lease, .. } = self;
+        let Self { registry, orchestrator, store, gates, approvers, clock, owner, lease, .. } =
+            self;
         let balancer: Option<Arc<dyn LoadBalancer>> = Some(Arc::new(balancer));
-        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            approvers,
+            clock,
+            owner,
+            lease,
+        }
     }
 
     /// Says that the services are workers: nothing sends requests to them.
     pub fn without_balancer(self) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self { registry, orchestrator, store, gates, clock, owner, lease, .. } = self;
+        let Self { registry, orchestrator, store, gates, approvers, clock, owner, lease, .. } =
+            self;
         DeployerBuilder {
             registry,
             orchestrator,
             balancer: None,
             store,
             gates,
+            approvers,
             clock,
             owner,
             lease,
@@ -96,14 +132,32 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
 
     /// Keeps what is decided.
     pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
-        let Self { registry, orchestrator, balancer, gates, clock, owner, lease, .. } = self;
+        let Self {
+            registry, orchestrator, balancer, gates, approvers, clock, owner, lease, ..
+        } = self;
         let store = Arc::new(Timed(store));
-        DeployerBuilder { registry, orchestrator, balancer, store, gates, clock, owner, lease }
+        DeployerBuilder {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            approvers,
+            clock,
+            owner,
+            lease,
+        }
     }
 
     /// Gives a gate the name under which plans use it.
     pub fn gate(mut self, name: impl Into<GateName>, gate: impl HealthGate) -> Self {
         self.gates.insert(name.into(), Arc::new(gate));
+        self
+    }
+
+    /// Gives an approver the name under which plans ask it.
+    pub fn approver(mut self, name: impl Into<ApproverName>, approver: impl Approver) -> Self {
+        self.approvers.insert(name.into(), Arc::new(approver));
         self
     }
 
@@ -138,12 +192,14 @@ impl
     /// The deployer.
     #[must_use]
     pub fn build(self) -> Deployer {
-        let Self { registry, orchestrator, balancer, store, gates, clock, owner, lease } = self;
+        let Self { registry, orchestrator, balancer, store, gates, approvers, clock, owner, lease } =
+            self;
         let name = owner
             .or_else(|| std::env::var("USER").ok())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "deploykit".to_owned());
-        let providers = Arc::new(Providers { registry, orchestrator, balancer, gates, clock });
+        let providers =
+            Arc::new(Providers { registry, orchestrator, balancer, gates, approvers, clock });
         Deployer { providers, store, name, lease }
     }
 }

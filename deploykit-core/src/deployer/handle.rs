@@ -104,6 +104,16 @@ impl Control {
         self.ask(Event::FinishRequested { by: by.into() });
     }
 
+    /// Approves what the rollout waits for; nothing when it waits for nothing.
+    pub fn approve(&self, by: impl Into<String>) {
+        self.ask(Event::Approved { by: by.into() });
+    }
+
+    /// Refuses what the rollout waits for, which undoes it.
+    pub fn reject(&self, by: impl Into<String>, why: impl Into<String>) {
+        self.ask(Event::Rejected { by: by.into(), why: why.into() });
+    }
+
     /// Undoes everything. After the promotion it is too late; roll back then.
     pub fn abort(&self, by: impl Into<String>) {
         self.ask(Event::AbortRequested { by: by.into() });

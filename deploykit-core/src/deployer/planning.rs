@@ -229,11 +229,11 @@ impl Deployer {
             e.within(format_args!("plan for {}", plan.service))
                 .or_hint("let Deployer::plan make the plan, or mend that step")
         })?;
-        self.check_gates(&plan.steps)
+        self.check_names(&plan.steps)
     }
 
-    /// Checks that the deployer has every gate that the steps name.
-    pub(super) fn check_gates(&self, steps: &[Step]) -> Result<()> {
+    /// Checks that the deployer has every gate and approver that the steps name.
+    pub(super) fn check_names(&self, steps: &[Step]) -> Result<()> {
         for gate in steps.iter().flat_map(Step::gates) {
             if !self.providers.gates.contains_key(&gate.gate) {
                 let name = gate.gate.as_str();
@@ -242,6 +242,20 @@ impl Deployer {
                     format!("the plan names gate {name:?}, which the deployer does not have"),
                 )
                 .with_hint("give it to the builder: .gate(name, gate)"));
+            }
+        }
+        for step in steps {
+            if let Step::Approve { approver: Some(name), .. } = step
+                && !self.providers.approvers.contains_key(name)
+            {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "the plan names approver {:?}, which the deployer does not have",
+                        name.as_str()
+                    ),
+                )
+                .with_hint("give it to the builder: .approver(name, approver)"));
             }
         }
         Ok(())

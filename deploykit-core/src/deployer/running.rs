@@ -146,7 +146,7 @@ impl Deployer {
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
-        self.check_gates(machine.steps_after_recovery())?;
+        self.check_names(machine.steps_after_recovery())?;
         Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
     }
 
@@ -302,7 +302,7 @@ impl Deployer {
             updates,
         );
         let until = self.providers.clock.now().plus(super::planning::MAKE_ROOM);
-        performer.drain(held.place, until).await?;
+        performer.drain(held.place, &[], until).await?;
         performer.retire(held.place).await?;
         let entry = Entry::Settled { at: self.providers.clock.now(), place: held.place };
         self.history_writer(lease, ledger.length).append(line(&entry)?).await?;

@@ -163,10 +163,7 @@ impl Performer {
             return Ok(Look { ready, healthy: ready, dead, trouble });
         };
         let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
-        let known: Vec<Endpoint> = seen
-            .targets_of(place)
-            .map(|target| Endpoint { task: target.task.clone(), address: target.address.clone() })
-            .collect();
+        let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
         // A target that was draining takes no requests again before it was removed: it is, once it is idle, and the next look
         // adds it anew.
         let idle = |endpoint: &Endpoint| {

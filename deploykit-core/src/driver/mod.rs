@@ -21,6 +21,7 @@ pub use update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::{Effect, EffectId, Event, Machine, Phase, Record};
 use crate::outcome::Report;
+use crate::provider::Approval;
 use crate::store::{Journal, Lease, Store};
 use perform::Answer;
 
@@ -178,6 +179,8 @@ impl Driver {
                 let passes_before = self.machine.passes(effect);
                 Event::Measured { effect, gate, measurement, passes_before }
             }
+            Ok(Answer::Decided(Approval::Approved { by })) => Event::Approved { by },
+            Ok(Answer::Decided(Approval::Rejected { by, why })) => Event::Rejected { by, why },
             Err(error) => Event::failed(effect, &error),
         };
         self.record(event).await

@@ -9,12 +9,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::PinnedImage;
 use crate::machine::{Call, Seen, Survey};
-use crate::name::{GateName, Place, RevisionId, RolloutId, ServiceName};
+use crate::name::{ApproverName, GateName, Place, RevisionId, RolloutId, ServiceName, TaskId};
 use crate::plan::Plan;
 use crate::provider::{
-    GateContext, HealthGate, Launch, LoadBalancer, Measurement, Orchestrator, Registry,
-    TargetHealth, TaskState,
+    Approval, ApprovalRequest, Approver, GateContext, HealthGate, Launch, LoadBalancer,
+    Measurement, Orchestrator, Registry, TargetHealth, Task, TaskState,
 };
 use crate::release::Release;
 use crate::time::{Clock, Timestamp, human};
@@ -37,6 +38,7 @@ pub(crate) struct Providers {
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
     pub(crate) balancer: Option<Arc<dyn LoadBalancer>>,
     pub(crate) gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    pub(crate) approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -47,6 +49,7 @@ pub(crate) enum Answer {
     Surveyed(Survey),
     Done(Option<String>),
     Measured(GateName, Measurement),
+    Decided(Approval),
 }
 
 /// Performs the calls of one rollout.
@@ -56,6 +59,7 @@ pub(crate) struct Performer {
     pub(super) service: ServiceName,
     pub(super) rollout: RolloutId,
     pub(super) candidate: Place,
+    release: PinnedImage,
     stable: Option<Place>,
     stop_grace: Duration,
     /// The time when this performer began, by the clock and by the timer that waits go by.
@@ -78,6 +82,7 @@ impl Performer {
             service: plan.service.clone(),
             rollout,
             candidate: plan.candidate,
+            release: plan.release.image.clone(),
             stable: plan.world.stable.as_ref().map(|stable| stable.place),
             began,
             stop_grace: plan.release.spec.stop_grace.max(before),
@@ -123,7 +128,9 @@ impl Performer {
                 self.sleep_until(until).await;
                 Ok(Answer::Done(None))
             }
-            Call::Drain { place, until } => self.drain(place, until).await,
+            Call::Drain { place, tasks, until } => self.drain(place, &tasks, until).await,
+            Call::Stop { place, tasks } => self.stop(place, &tasks).await,
+            Call::Ask { approver } => self.ask(&approver).await,
             Call::Retire { place } => self.retire(place).await,
             Call::Decide => Ok(Answer::Done(None)),
         };
@@ -146,6 +153,7 @@ impl Performer {
             revision: place.revision.clone(),
             desired: place.desired,
             ready: place.ready(),
+            tasks: unready_first(&place.tasks),
         });
         Ok(Answer::Surveyed(Survey { places: seen.collect() }))
     }
@@ -167,6 +175,36 @@ impl Performer {
             .await
             .map_err(|e| e.within(format_args!("place {place}")))?;
         Ok(Answer::Done(None))
+    }
+
+    async fn stop(&self, place: Place, tasks: &[TaskId]) -> Result<Answer> {
+        let limit = self.stop_grace.saturating_add(CALL);
+        let orchestrator = &self.providers.orchestrator;
+        let call = || bounded("stop", limit, orchestrator.stop(&self.service, place, tasks));
+        self.insist(INSIST.max(limit.saturating_mul(2)), call)
+            .await
+            .map_err(|e| e.within(format_args!("place {place}")))?;
+        Ok(Answer::Done(None))
+    }
+
+    async fn ask(&self, name: &ApproverName) -> Result<Answer> {
+        let approver = self.providers.approvers.get(name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("the deployer has no approver {:?}", name.as_str()),
+            )
+            .with_hint("give it to the builder: .approver(name, approver)")
+        })?;
+        let release = self.release.clone();
+        let request = ApprovalRequest::new(self.service.clone(), self.rollout.clone(), release);
+        // The plan's deadline ends the asking.
+        let asked = self.insist(Duration::MAX, || {
+            let asked = AssertUnwindSafe(approver.ask(&request)).catch_unwind();
+            asked.map(|asked| {
+                asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the approver panicked")))
+            })
+        });
+        Ok(Answer::Decided(asked.await?))
     }
 
     /// One measurement. Whatever keeps it from being one says nothing about the version.
@@ -273,4 +311,11 @@ pub(super) async fn bounded<T>(
 /// A read or a plain change with the usual bound.
 pub(crate) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
     bounded(what, CALL, call).await
+}
+
+/// The tasks in the order in which they can be missed.
+fn unready_first(tasks: &[Task]) -> Vec<TaskId> {
+    let ready = |task: &&Task| task.state == TaskState::Ready;
+    let dead = tasks.iter().filter(|task| !ready(task));
+    dead.chain(tasks.iter().filter(ready)).map(|task| task.id.clone()).collect()
 }

@@ -9,7 +9,7 @@ use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Change;
 use crate::name::{Place, TaskId};
-use crate::provider::BalancerState;
+use crate::provider::{BalancerState, Endpoint};
 use crate::routing::{Routing, Weight};
 use crate::time::Timestamp;
 
@@ -149,53 +149,53 @@ impl Performer {
         }
     }
 
-    pub(crate) async fn drain(&self, place: Place, until: Timestamp) -> Result<Answer> {
+    /// Drains these tasks of a place, all where none are named, and removes them from the balancer.
+    pub(crate) async fn drain(
+        &self,
+        place: Place,
+        tasks: &[TaskId],
+        until: Timestamp,
+    ) -> Result<Answer> {
         let Some(balancer) = &self.providers.balancer else {
             return Ok(Answer::Done(None));
         };
         let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
         let mut note = None;
-        loop {
-            let state = self
-                .insist(INSIST, || quick("read the balancer", balancer.observe(&self.service)))
-                .await?;
-            let tasks: Vec<TaskId> =
-                state.targets_of(place).map(|target| target.task.clone()).collect();
-            if tasks.is_empty() {
+        let kept = loop {
+            let read = || quick("read the balancer", balancer.observe(&self.service));
+            let state = self.insist(INSIST, read).await?;
+            let (leaving, kept): (Vec<_>, Vec<_>) = state
+                .targets_of(place)
+                .partition(|target| tasks.is_empty() || tasks.contains(&target.task));
+            if leaving.is_empty() {
                 return Ok(Answer::Done(None));
             }
             if shown.is_none() {
-                self.insist(INSIST, || {
-                    quick("drain", balancer.drain(&self.service, place, &tasks))
-                })
-                .await?;
+                let names: Vec<TaskId> = leaving.iter().map(|target| target.task.clone()).collect();
+                let drain = || quick("drain", balancer.drain(&self.service, place, &names));
+                self.insist(INSIST, drain).await?;
             }
-            let requests = state.in_flight(place);
+            let requests = leaving.iter().map(|target| target.in_flight).sum();
             // The first count was read before the draining began.
-            if shown.is_some() && requests == 0 {
-                idle += 1;
-            } else {
-                idle = 0;
-            }
+            idle = if shown.is_some() && requests == 0 { idle + 1 } else { 0 };
             if shown.replace(requests) != Some(requests) {
                 self.show(UpdateKind::InFlight { place, requests });
             }
-            if idle >= SETTLED {
-                break;
-            }
-            if self.now() >= until {
-                note = Some(format!(
-                    "place {place}: requests still in flight at the drain deadline were cut: {requests}"
-                ));
-                break;
+            let over = self.now() >= until;
+            if idle >= SETTLED || over {
+                if idle < SETTLED {
+                    note = Some(format!(
+                        "place {place}: requests still in flight at the drain deadline were cut: {requests}"
+                    ));
+                }
+                break kept.into_iter().map(Endpoint::from).collect::<Vec<_>>();
             }
             sleep(pause.min(until.since(self.now()))).await;
             pause = (pause * 2).min(LONGEST_READ / 10);
-        }
-        self.insist(INSIST, || {
-            quick("remove the targets", balancer.set_targets(&self.service, place, &[]))
-        })
-        .await?;
+        };
+        let remove =
+            || quick("remove the targets", balancer.set_targets(&self.service, place, &kept));
+        self.insist(INSIST, remove).await?;
         Ok(Answer::Done(note))
     }
 }

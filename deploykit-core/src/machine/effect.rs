@@ -78,6 +78,7 @@ impl Call {
     pub(crate) fn is_mutation(&self) -> bool {
         match self {
             Self::Launch { .. }
+            | Self::Stop { .. }
             | Self::Route(_)
             | Self::Test { .. }
             | Self::Retire { .. }

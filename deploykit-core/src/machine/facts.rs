@@ -4,8 +4,18 @@ use crate::plan::Plan;
 use crate::routing::{Routing, Weight};
 use crate::time::Timestamp;
 
+/// How far a roll is: what it was last found or made to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rolling {
+    /// How many tasks the service is to have.
+    pub(super) desired: u32,
+    /// How many stable and the candidate were left with; anything else is somebody's change of the count.
+    pub(super) stable: u32,
+    pub(super) candidate: u32,
+}
+
 /// What has been done or found so far: what undoing is computed from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) revision: Option<RevisionId>,
     /// Stable as it was first seen.
@@ -14,7 +24,7 @@ pub(super) struct Facts {
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
     /// The greatest share of the desired count that was launched.
-    pub(super) share: Weight,
+    pub(super) share: Option<Weight>,
     /// Whether a launch of the candidate was wanted, so that there may be tasks.
     pub(super) launched: bool,
     /// Whether one was carried out.

@@ -9,6 +9,7 @@ mod facts;
 mod gates;
 mod op;
 mod result;
+mod roll;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -27,16 +28,19 @@ use crate::error::ErrorKind;
 use crate::name::{RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Step};
+use crate::routing::Weight;
 use crate::time::Timestamp;
 
 /// A pause that nobody ends is ended by undoing, after this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
-/// The parts of an operation: its own call, the watch over the candidate, the end of a pause; gates come after.
+/// The parts of an operation: its own call, the watch over the candidate, the end of a pause, the end of an approval's
+/// time; gates come after.
 const MAIN: u32 = 0;
 const GUARD: u32 = 1;
 const PAUSE: u32 = 2;
-const FIRST_GATE: u32 = 3;
+const DEADLINE: u32 = 3;
+const FIRST_GATE: u32 = 4;
 
 /// The interpreter of one rollout.
 #[derive(Debug)]
@@ -257,6 +261,17 @@ impl Machine {
                     }
                 }
             }
+            Event::Approved { by } => {
+                if matches!(self.op, Some(Op::Approve { .. })) {
+                    self.facts.notes.push(format!("approved by {by}"));
+                    self.next();
+                }
+            }
+            Event::Rejected { by, why } => {
+                if matches!(self.op, Some(Op::Approve { .. })) {
+                    self.failed(format!("{by} refused: {why}"));
+                }
+            }
             Event::AbortRequested { by } => {
                 let text = format!("aborted by {by}");
                 self.turn_back(Why { text, aborted_by: Some(by.clone()) });
@@ -312,6 +327,9 @@ impl Machine {
         if effect.1 == PAUSE && self.paused.is_some() {
             let text = "nobody ended the pause in time".to_owned();
             return self.turn_back(Why { text, aborted_by: None });
+        }
+        if effect.1 == DEADLINE && matches!(self.op, Some(Op::Approve { .. })) {
+            return self.failed("nobody approved in time".to_owned());
         }
         match &self.op {
             Some(Op::Soak { .. }) if effect.1 == MAIN => {
@@ -379,6 +397,9 @@ impl Machine {
             self.facts.stable_was_unhealthy = seen.ready < seen.desired;
             self.facts.stable = Some(seen.clone());
         }
+        if let Some(Op::Roll { to }) = self.op {
+            return self.rolled(to, survey);
+        }
         let candidate = self.plan.candidate;
         let (place, count, within, side) = match &self.op {
             Some(Op::Ensure { side: Side::Stable, within }) => {
@@ -417,11 +438,14 @@ impl Machine {
 
     /// How many tasks the candidate needs, by what stable is to have now.
     fn count(&self, stable: Option<&Seen>) -> u32 {
+        if let (Some(rolling), true) = (self.facts.roll, self.facts.share.is_none()) {
+            return rolling.desired;
+        }
         let own = self
             .plan
             .replicas
             .or_else(|| stable.map(|seen| seen.desired).filter(|desired| *desired > 0));
-        Plan::tasks(self.plan.greatest_share(), own.unwrap_or(self.plan.world.desired))
+        Plan::tasks(self.facts.share.unwrap_or(Weight::ALL), own.unwrap_or(self.plan.world.desired))
     }
 
     fn look_at_gates(&mut self) {
@@ -449,6 +473,9 @@ impl Machine {
         self.phase = Phase::Forward(index);
         match self.plan.steps.get(index) {
             Some(step) => {
+                if let Step::Launch { share } = step {
+                    self.facts.share = self.facts.share.max(Some(*share));
+                }
                 let text = self.plan.describe(index).unwrap_or_default();
                 self.steps.push(StepTime::new(step.name(), text, self.now));
                 self.queue = op::of_step(&self.plan, step, &self.facts).into();
@@ -520,7 +547,13 @@ impl Machine {
             Phase::Undo(why) => {
                 let place = self.plan.candidate;
                 match self.op {
-                    Some(Op::Ensure { .. } | Op::Launch { .. } | Op::AwaitHealthy { .. }) => {
+                    Some(
+                        Op::Ensure { .. }
+                        | Op::Roll { .. }
+                        | Op::Register { .. }
+                        | Op::Launch { .. }
+                        | Op::AwaitHealthy { .. },
+                    ) => {
                         self.facts
                             .problems
                             .push(format!("stable cannot take the requests back: {text}"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::facts::Facts;
-use crate::name::{Place, Role};
+use crate::name::{ApproverName, Place, Role, TaskId};
 use crate::plan::{GateUse, Plan, Step};
 use crate::routing::{Routing, Weight};
 
@@ -32,8 +32,14 @@ pub(super) enum Op {
     Promote,
     /// The old place is kept.
     Hold { time: Duration },
-    /// A place's requests end.
-    Drain { place: Place, within: Duration },
+    /// Look, and replace the next batch of one side's tasks by the other's, until none is left.
+    Roll { to: Side },
+    /// Tasks of a place are stopped.
+    Stop { place: Place, tasks: Vec<TaskId> },
+    /// Somebody approves.
+    Approve { approver: Option<ApproverName>, within: Duration },
+    /// The requests of tasks end; of all tasks of the place where none are named.
+    Drain { place: Place, tasks: Vec<TaskId>, within: Duration },
     /// A place is removed.
     Retire { place: Place },
 }
@@ -74,9 +80,25 @@ pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
         Step::Promote => {
             vec![again, Op::Route { to: towards(plan, Weight::ALL), undoing: false }, Op::Promote]
         }
+        Step::Roll(roll) => {
+            let mut ops = vec![Op::Register { side: Side::Candidate }];
+            if roll.pooled && !plan.is_worker() {
+                ops.push(Op::Route { to: Routing::Pooled, undoing: false });
+            }
+            ops.push(Op::Roll { to: Side::Candidate });
+            if !plan.is_worker() {
+                ops.push(Op::Route { to: towards(plan, Weight::ALL), undoing: false });
+            }
+            ops
+        }
+        Step::Approve { approver, within } => {
+            vec![Op::Approve { approver: approver.clone(), within: *within }]
+        }
         Step::Hold { time } => vec![Op::Hold { time: *time }],
         Step::Retire { drain, .. } => match facts.held_place(plan) {
-            Some(place) => vec![Op::Drain { place, within: *drain }, Op::Retire { place }],
+            Some(place) => {
+                vec![Op::Drain { place, tasks: Vec::new(), within: *drain }, Op::Retire { place }]
+            }
             None => Vec::new(),
         },
     }
@@ -86,6 +108,11 @@ pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
 pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     let candidate = plan.candidate;
     let mut ops = Vec::new();
+    if facts.roll.is_some() {
+        // The way back keeps the bounds of the way forward.
+        ops.push(Op::Register { side: Side::Stable });
+        ops.push(Op::Roll { to: Side::Stable });
+    }
     if facts.routing_touched {
         if plan.world.stable.is_some() {
             ops.push(Op::Ensure { side: Side::Stable, within: COMING_BACK });
@@ -96,7 +123,7 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
         ops.push(Op::Test { place: None });
     }
     if facts.launched {
-        ops.push(Op::Drain { place: candidate, within: drain(plan) });
+        ops.push(Op::Drain { place: candidate, tasks: Vec::new(), within: drain(plan) });
         ops.push(Op::Retire { place: candidate });
     }
     ops

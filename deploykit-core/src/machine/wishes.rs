@@ -2,7 +2,7 @@
 
 use super::effect::{Call, Change, Effect, EffectId};
 use super::op::{Op, Side};
-use super::{FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
+use super::{DEADLINE, FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
 use crate::name::{Place, RevisionId};
 
 impl Machine {
@@ -17,6 +17,10 @@ impl Machine {
             // Only a soak's end moves with its pauses; a call in flight keeps its name.
             let n = if matches!(self.op, Some(Op::Soak { .. })) { self.pauses } else { 0 };
             effects.push(Effect { id: id(MAIN, n), call });
+        }
+        if let Some(Op::Approve { within, .. }) = &self.op {
+            let until = self.entered.plus(*within);
+            effects.push(Effect { id: id(DEADLINE, 0), call: Call::Wait { until } });
         }
         if let Some(since) = self.paused {
             let until = since.plus(LONGEST_PAUSE);
@@ -43,7 +47,7 @@ impl Machine {
                 };
                 Call::Register { release: Box::new(release.clone()) }
             }
-            Op::Grow | Op::Ensure { .. } => Call::Survey,
+            Op::Grow | Op::Ensure { .. } | Op::Roll { .. } => Call::Survey,
             Op::Launch { place, count } => {
                 let revision = self.revision_of(*place)?;
                 Call::Launch { place: *place, revision, count: *count }
@@ -71,9 +75,13 @@ impl Machine {
                 Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
             }
             Op::Promote | Op::Hold { .. } => Call::Decide,
-            Op::Drain { place, within } => {
-                Call::Drain { place: *place, until: self.entered.plus(*within) }
-            }
+            Op::Drain { place, tasks, within } => Call::Drain {
+                place: *place,
+                tasks: tasks.clone(),
+                until: self.entered.plus(*within),
+            },
+            Op::Stop { place, tasks } => Call::Stop { place: *place, tasks: tasks.clone() },
+            Op::Approve { approver, .. } => Call::Ask { approver: approver.clone()? },
             Op::Retire { place } => Call::Retire { place: *place },
         };
         Some(call)

@@ -239,7 +239,9 @@ impl Walk<'_> {
                     return wrong("has nothing to replace; a first deployment launches");
                 }
                 if roll.surge.is_zero() && roll.unavailable.is_zero() {
-                    return wrong("surge and unavailable are both zero, so that no task could ever be replaced");
+                    return wrong(
+                        "surge and unavailable are both zero, so that no task could ever be replaced",
+                    );
                 }
                 if roll.within.is_zero() {
                     return wrong("waits for no time at all");
@@ -251,7 +253,9 @@ impl Walk<'_> {
                     return unsupported("the balancer has no pooled routing");
                 }
                 if !roll.pooled && balancer.is_some_and(|balancer| !balancer.weighted) {
-                    return unsupported("the balancer cannot split requests by weight; roll pooled");
+                    return unsupported(
+                        "the balancer cannot split requests by weight; roll pooled",
+                    );
                 }
                 (self.launched, self.healthy) = (true, true);
                 (self.weight, self.share) = (Some(Weight::ALL), Weight::ALL);

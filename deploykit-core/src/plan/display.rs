@@ -46,8 +46,11 @@ impl Plan {
                 } else {
                     format!(", each batch watched for {}", human(roll.min_ready))
                 };
-                let gates =
-                    if roll.gates.is_empty() { String::new() } else { format!(" under {}", names(&roll.gates)) };
+                let gates = if roll.gates.is_empty() {
+                    String::new()
+                } else {
+                    format!(" under {}", names(&roll.gates))
+                };
                 format!(
                     "replace {} by {} in batches: {surge} more than {desired} at most ({}), {unavailable} fewer ({}){watched}{gates}",
                     stable.map_or_else(|| "nothing".to_owned(), |stable| stable.to_string()),

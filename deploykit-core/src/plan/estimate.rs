@@ -3,7 +3,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, Step};
-use crate::routing::Weight;
 
 /// What a plan will take, told before it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +62,8 @@ impl Plan {
                 Step::Roll(roll) => {
                     let (surge, unavailable) = roll.bounds(desired);
                     let batches = desired.div_ceil(surge.max(unavailable).max(1));
-                    let batch = roll.min_ready.saturating_add(roll.within).saturating_add(roll.drain);
+                    let batch =
+                        roll.min_ready.saturating_add(roll.within).saturating_add(roll.drain);
                     add(roll.min_ready * batches, batch * batches);
                     launched = desired;
                     now += surge;
@@ -74,7 +74,10 @@ impl Plan {
                 Step::Promote | Step::Hold { .. } => {}
                 Step::Retire { drain, .. } => {
                     add(Duration::ZERO, drain.saturating_add(self.release.spec.stop_grace));
-                    now = now.saturating_sub(if launched == 0 && !self.from_held {
+                    let rolled_out = rolled;
+                    now = now.saturating_sub(if rolled_out {
+                        0
+                    } else if launched == 0 && !self.from_held {
                         held
                     } else {
                         stable
@@ -103,5 +106,4 @@ impl Plan {
     pub(crate) fn is_worker(&self) -> bool {
         self.world.routing == crate::routing::Routing::None
     }
-
 }

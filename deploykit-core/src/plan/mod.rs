@@ -185,7 +185,8 @@ impl Roll {
 
     /// Surge and unavailable as counts. Never both zero: as in Kubernetes, one may be unavailable then.
     pub(crate) fn bounds(&self, desired: u32) -> (u32, u32) {
-        let (surge, unavailable) = (self.surge.up(desired), self.unavailable.down(desired).min(desired));
+        let (surge, unavailable) =
+            (self.surge.up(desired), self.unavailable.down(desired).min(desired));
         if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
     }
 }
@@ -280,7 +281,9 @@ impl Step {
     /// The gates that it uses.
     pub fn gates(&self) -> &[GateUse] {
         match self {
-            Self::Validate { gates } | Self::Soak { gates, .. } | Self::Roll(Roll { gates, .. }) => gates,
+            Self::Validate { gates }
+            | Self::Soak { gates, .. }
+            | Self::Roll(Roll { gates, .. }) => gates,
             _ => &[],
         }
     }

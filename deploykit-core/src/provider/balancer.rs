@@ -176,6 +176,12 @@ pub struct Endpoint {
     pub address: String,
 }
 
+impl From<&Target> for Endpoint {
+    fn from(target: &Target) -> Self {
+        Self { task: target.task.clone(), address: target.address.clone() }
+    }
+}
+
 /// How a service is reached from where the deployer runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

@@ -5,12 +5,14 @@
 //! future may be dropped while it waits; the change may or may not have been made then, and the caller observes before
 //! it goes on. A provider never retries beyond a second or two: that is the driver's business, which knows the bound.
 
+mod approver;
 mod balancer;
 mod forward;
 mod gate;
 mod orchestrator;
 mod registry;
 
+pub use approver::{Approval, ApprovalRequest, Approver};
 pub use balancer::{
     BalancerCapability, BalancerState, Endpoint, Entry, LoadBalancer, Target, TargetHealth,
 };

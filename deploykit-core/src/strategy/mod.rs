@@ -1,10 +1,14 @@
 //! Strategies: from a context to the steps of a plan.
 
 mod blue_green;
+mod canary;
+mod rolling;
 
 use std::fmt;
 
 pub use blue_green::BlueGreen;
+pub use canary::Canary;
+pub use rolling::Rolling;
 
 use crate::error::Result;
 use crate::name::{Place, ServiceName};

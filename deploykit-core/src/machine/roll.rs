@@ -1,0 +1,225 @@
+//! The batches of a roll.
+//!
+//! The arithmetic is that of Kubernetes' deployment controller: how many may be started follows from the surge, how many
+//! may be stopped from what has to stay available, and tasks that are not ready go first.
+
+use super::event::{Seen, Survey};
+use super::op::{Op, Side};
+use super::{Machine, facts::Rolling};
+use crate::name::{Place, TaskId};
+use crate::plan::{Roll, Step};
+use crate::routing::{Routing, Weight};
+
+/// What is to be done next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Batch {
+    /// Start tasks, so that there are this many.
+    Start(u32),
+    /// Stop so many, those that are not ready first.
+    Stop(u32),
+    /// Wait for those that were started.
+    Await(u32),
+    /// Nothing is left of the old side.
+    Over,
+}
+
+/// The tasks of a side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tasks {
+    pub(super) desired: u32,
+    pub(super) ready: u32,
+}
+
+/// The next batch from `old` to `new`, with `surge` tasks above `desired` at most and `unavailable` below at most.
+pub(super) fn batch(desired: u32, surge: u32, unavailable: u32, old: Tasks, new: Tasks) -> Batch {
+    let total = old.desired + new.desired;
+    let start = (desired + surge).saturating_sub(total).min(desired.saturating_sub(new.desired));
+    if start > 0 {
+        return Batch::Start(new.desired + start);
+    }
+    if new.ready < new.desired.min(desired) && old.desired == 0 {
+        return Batch::Await(new.desired.min(desired));
+    }
+    if old.desired == 0 {
+        return Batch::Over;
+    }
+    let least = desired.saturating_sub(unavailable);
+    let not_ready = new.desired.saturating_sub(new.ready);
+    let stoppable = total.saturating_sub(least).saturating_sub(not_ready).min(old.desired);
+    let dead = old.desired.saturating_sub(old.ready).min(stoppable);
+    let spare = (old.ready + new.ready).saturating_sub(least);
+    match dead + (stoppable - dead).min(spare) {
+        0 => Batch::Await(new.desired),
+        stop => Batch::Stop(stop),
+    }
+}
+
+impl Machine {
+    /// The current roll's next operations, by what the service looks like.
+    pub(super) fn rolled(&mut self, to: Side, survey: &Survey) {
+        let Some(roll) = self.plan.steps.iter().find_map(|step| match step {
+            Step::Roll(roll) => Some(roll.clone()),
+            _ => None,
+        }) else {
+            return self.next();
+        };
+        let Some(stable) = self.plan.world.stable.as_ref().map(|stable| stable.place) else {
+            return self.next();
+        };
+        let candidate = self.plan.candidate;
+        let (at_stable, at_candidate) = (survey.place(stable), survey.place(candidate));
+        let rolling = self.count_changes(tasks(at_stable).desired, tasks(at_candidate).desired);
+        let (from, new, old_seen, new_seen) = match to {
+            Side::Candidate => (stable, candidate, at_stable, at_candidate),
+            Side::Stable => (candidate, stable, at_candidate, at_stable),
+        };
+        let (old_tasks, new_tasks) = (tasks(old_seen), tasks(new_seen));
+        let (surge, unavailable) = roll.bounds(rolling.desired);
+        let mut ops = Vec::new();
+        match batch(rolling.desired, surge, unavailable, old_tasks, new_tasks) {
+            Batch::Over => return self.next(),
+            Batch::Await(count) => {
+                ops.push(Op::AwaitHealthy { side: to, place: new, count, within: roll.within })
+            }
+            Batch::Start(count) => {
+                self.left_with(to, count);
+                ops.push(Op::Launch { place: new, count });
+                ops.push(Op::AwaitHealthy { side: to, place: new, count, within: roll.within });
+                if to == Side::Candidate && !roll.min_ready.is_zero() {
+                    ops.push(Op::Soak { time: roll.min_ready, gates: roll.gates.clone() });
+                }
+            }
+            Batch::Stop(count) => {
+                let stop: Vec<TaskId> = old_seen
+                    .into_iter()
+                    .flat_map(|seen| {
+                        seen.tasks.iter().take(usize::try_from(count).unwrap_or(usize::MAX))
+                    })
+                    .cloned()
+                    .collect();
+                let dead = old_tasks.desired.saturating_sub(old_tasks.ready).min(count);
+                let left = old_tasks.ready.saturating_sub(count - dead);
+                ops.extend(self.share(&roll, from, left, new, new_tasks.ready, to));
+                self.left_with(other(to), old_tasks.desired - count);
+                ops.push(Op::Drain { place: from, tasks: stop.clone(), within: roll.drain });
+                ops.push(Op::Stop { place: from, tasks: stop });
+            }
+        }
+        ops.push(Op::Roll { to });
+        for op in ops.into_iter().rev() {
+            self.queue.push_front(op);
+        }
+        self.next();
+    }
+
+    /// Counts that are not what was left behind are somebody's wish for more or fewer tasks.
+    fn count_changes(&mut self, stable: u32, candidate: u32) -> Rolling {
+        let asked = self.plan.replicas;
+        let rolling = match self.facts.roll {
+            None => Rolling { desired: asked.unwrap_or(stable).max(1), stable, candidate },
+            Some(before) => {
+                let found = i64::from(stable) + i64::from(candidate);
+                let left = i64::from(before.stable) + i64::from(before.candidate);
+                let desired = (i64::from(before.desired) + found - left).max(1);
+                let desired = asked.unwrap_or(u32::try_from(desired).unwrap_or(u32::MAX));
+                Rolling { desired, stable, candidate }
+            }
+        };
+        self.facts.roll = Some(rolling);
+        self.facts.needed = candidate;
+        rolling
+    }
+
+    fn left_with(&mut self, side: Side, count: u32) {
+        if let Some(rolling) = &mut self.facts.roll {
+            match side {
+                Side::Candidate => {
+                    rolling.candidate = count;
+                    self.facts.needed = count;
+                }
+                Side::Stable => rolling.stable = count,
+            }
+        }
+    }
+
+    /// The shares that follow the tasks, where shares are set at all.
+    fn share(
+        &self,
+        roll: &Roll,
+        from: Place,
+        left: u32,
+        to: Place,
+        ready: u32,
+        side: Side,
+    ) -> Option<Op> {
+        if self.plan.is_worker() || roll.pooled || ready == 0 {
+            return None;
+        }
+        let thousandths = u64::from(ready) * 1_000 / u64::from(ready + left);
+        let weight = u16::try_from(thousandths).ok().and_then(|t| Weight::thousandths(t).ok())?;
+        Some(Op::Route { to: Routing::split(from, to, weight), undoing: side == Side::Stable })
+    }
+}
+
+fn tasks(seen: Option<&Seen>) -> Tasks {
+    seen.map_or(Tasks::default(), |seen| Tasks {
+        desired: seen.desired,
+        ready: seen.ready.min(seen.desired),
+    })
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Candidate => Side::Stable,
+        Side::Stable => Side::Candidate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rolls with tasks that become ready at once; gives every pair of counts on the way.
+    fn roll(desired: u32, surge: u32, unavailable: u32) -> Vec<(u32, u32)> {
+        let all = |n| Tasks { desired: n, ready: n };
+        let (mut old, mut new, mut seen) = (desired, 0, vec![(desired, 0)]);
+        for _ in 0..1_000 {
+            match batch(desired, surge, unavailable, all(old), all(new)) {
+                Batch::Start(count) => new = count,
+                Batch::Stop(count) => old -= count,
+                Batch::Await(_) => panic!("waits for what is ready: {seen:?}"),
+                Batch::Over => return seen,
+            }
+            seen.push((old, new));
+        }
+        panic!("no end: {seen:?}");
+    }
+
+    #[test]
+    fn capacity_stays_within_its_bounds_and_the_roll_ends() {
+        for desired in 1..12 {
+            for (surge, unavailable) in [(1, 0), (0, 1), (1, 1), (3, 0), (0, 3), (2, 5)] {
+                let unavailable = unavailable.min(desired);
+                let seen = roll(desired, surge, unavailable);
+                assert_eq!(seen.last(), Some(&(0, desired)));
+                for (old, new) in seen {
+                    assert!(old + new <= desired + surge && old + new >= desired - unavailable);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_that_are_not_ready_go_first_and_cost_no_availability() {
+        let old = Tasks { desired: 4, ready: 2 };
+        // Two of four are dead already: with one more wanted and none to spare, only the dead may go.
+        assert_eq!(batch(4, 0, 1, old, Tasks::default()), Batch::Stop(1));
+        assert_eq!(batch(4, 1, 0, old, Tasks { desired: 1, ready: 1 }), Batch::Stop(1));
+    }
+
+    #[test]
+    fn nothing_is_stopped_while_the_new_tasks_are_not_ready() {
+        let new = Tasks { desired: 1, ready: 0 };
+        assert_eq!(batch(4, 1, 0, Tasks { desired: 4, ready: 4 }, new), Batch::Await(1));
+    }
+}

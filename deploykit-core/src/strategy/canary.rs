@@ -1,0 +1,240 @@
+use std::time::Duration;
+
+use super::{Context, Strategy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ApproverName;
+use crate::plan::{Draft, GateUse, OnOrphan};
+use crate::routing::Weight;
+
+/// A growing share of the requests for the new version, with a look at it after each step.
+///
+/// # Expected flow
+/// 1. What an earlier rollout still holds is retired.
+/// 2. For each step: the candidate has the capacity for it, gets the share, and is watched under the
+///    [gates](Self::watch), or waits for an [approval](Self::approve_at).
+/// 3. Then everything is shifted, watched for the [bake](Self::bake), and promoted. The old place is
+///    [held](Self::hold), or drained and removed.
+///
+/// # Guarantees
+/// * The share never goes beyond the step that is being watched.
+/// * The old version keeps its whole capacity until the rollout has ended.
+/// * Until the promotion, any failure, abort or death of the deployer sends all requests back and removes the candidate.
+///
+/// # Assumptions
+/// * The balancer splits by weight. Both versions can serve side by side, and can use the same data.
+///
+/// # Caveats
+/// * At small shares of little traffic a gate sees few requests: a step should last long enough for them.
+/// * Without gates, a canary is a slow blue/green that looks at nothing but the health of the tasks.
+///
+/// ```
+/// use deploykit_core::{Canary, Weight};
+/// use std::time::Duration;
+///
+/// let own = Canary::steps([(Weight::percent(1)?, Duration::from_secs(300)), (Weight::percent(20)?, Duration::from_secs(600))]);
+/// let linear = Canary::linear(Weight::percent(10)?, Duration::from_secs(60)).watch(["errors"]);
+/// let doubling = Canary::exponential(Weight::percent(1)?, 2, Duration::from_secs(60));
+/// let preset = Canary::preset("ECSCanary10Percent5Minutes")?;
+/// # Ok::<(), deploykit_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Canary {
+    steps: Vec<(Weight, Duration)>,
+    watch: Vec<GateUse>,
+    approve: Option<(Weight, Option<ApproverName>, Duration)>,
+    following: bool,
+    bake: Duration,
+    hold: Duration,
+    drain: Duration,
+    healthy_within: Duration,
+    on_orphan: OnOrphan,
+}
+
+/// The predefined configurations of CodeDeploy for ECS: name, share of a step in per cent, minutes after each, whether the
+/// step repeats. From AWS's guide, "Working with deployment configurations in CodeDeploy".
+const PRESETS: [(&str, u16, u64, bool); 5] = [
+    ("ECSLinear10PercentEvery1Minutes", 10, 1, true),
+    ("ECSLinear10PercentEvery3Minutes", 10, 3, true),
+    ("ECSCanary10Percent5Minutes", 10, 5, false),
+    ("ECSCanary10Percent15Minutes", 10, 15, false),
+    ("ECSAllAtOnce", 100, 0, false),
+];
+
+impl Canary {
+    /// These shares, each watched for its time; then everything. 5 min to become healthy, 30 s to drain, launched in full,
+    /// nothing held.
+    pub fn steps(steps: impl IntoIterator<Item = (Weight, Duration)>) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+            watch: Vec::new(),
+            approve: None,
+            following: false,
+            bake: Duration::ZERO,
+            hold: Duration::ZERO,
+            drain: Duration::from_secs(30),
+            healthy_within: Duration::from_secs(300),
+            on_orphan: OnOrphan::Undo,
+        }
+    }
+
+    /// One such share more each time.
+    pub fn linear(step: Weight, every: Duration) -> Self {
+        let shares = (1..).map(|n: u32| n * u32::from(step.get()));
+        Self::growing(step, shares, every)
+    }
+
+    /// From `first` on, `factor` times as much each time.
+    pub fn exponential(first: Weight, factor: u16, every: Duration) -> Self {
+        let next = move |share: &u32| Some(share * u32::from(factor.max(2)));
+        Self::growing(first, std::iter::successors(Some(u32::from(first.get())), next), every)
+    }
+
+    fn growing(first: Weight, shares: impl Iterator<Item = u32>, every: Duration) -> Self {
+        if first == Weight::NONE {
+            // Refused when it is planned: a shift to nothing.
+            return Self::steps([(first, every)]);
+        }
+        let shares = shares
+            .map_while(|share| u16::try_from(share).ok().and_then(|s| Weight::thousandths(s).ok()));
+        Self::steps(shares.take_while(|share| *share < Weight::ALL).map(|share| (share, every)))
+    }
+
+    /// One of CodeDeploy's predefined configurations for ECS, with or without the prefix `CodeDeployDefault.`.
+    ///
+    /// # Errors
+    /// `NotFound`, listing those that there are.
+    pub fn preset(name: &str) -> Result<Self> {
+        let short = name.strip_prefix("CodeDeployDefault.").unwrap_or(name);
+        let Some((_, percent, minutes, repeats)) = PRESETS.iter().find(|preset| preset.0 == short)
+        else {
+            let names: Vec<_> = PRESETS.iter().map(|preset| preset.0).collect();
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no preset {name:?}"))
+                .with_hint(format!("there are {}", names.join(", "))));
+        };
+        let (share, time) = (Weight::percent(*percent)?, Duration::from_secs(minutes * 60));
+        Ok(match (share, repeats) {
+            (Weight::ALL, _) => Self::steps([]),
+            (_, true) => Self::linear(share, time),
+            (_, false) => Self::steps([(share, time)]),
+        })
+    }
+
+    /// These gates are measured whenever the candidate is watched.
+    pub fn watch<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
+        self.watch = gates.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// After the step with this share, whoever holds the rollout's control has to approve within this time.
+    pub fn approve_at(mut self, share: Weight, within: Duration) -> Self {
+        self.approve = Some((share, None, within));
+        self
+    }
+
+    /// After the step with this share, the approver of this name has to approve within this time.
+    pub fn approve_at_by(
+        mut self,
+        share: Weight,
+        approver: impl Into<ApproverName>,
+        within: Duration,
+    ) -> Self {
+        self.approve = Some((share, Some(approver.into()), within));
+        self
+    }
+
+    /// The candidate is launched with the capacity for each share instead of all at once.
+    pub fn capacity_follows(mut self) -> Self {
+        self.following = true;
+        self
+    }
+
+    /// How long the candidate is watched with all requests before it is promoted.
+    pub fn bake(mut self, time: Duration) -> Self {
+        self.bake = time;
+        self
+    }
+
+    /// How long the old place is kept after the promotion.
+    pub fn hold(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    /// How long requests in flight may take before an old task is stopped.
+    pub fn drain(mut self, deadline: Duration) -> Self {
+        self.drain = deadline;
+        self
+    }
+
+    /// How long the candidate may take to become healthy.
+    pub fn healthy_within(mut self, deadline: Duration) -> Self {
+        self.healthy_within = deadline;
+        self
+    }
+
+    /// What is done with the rollout when its deployer dies.
+    pub fn on_orphan(mut self, on_orphan: OnOrphan) -> Self {
+        self.on_orphan = on_orphan;
+        self
+    }
+}
+
+impl Strategy for Canary {
+    fn name(&self) -> &str {
+        "canary"
+    }
+
+    fn draft(&self, context: &Context) -> Result<Draft> {
+        if context.balancer.is_none() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a canary needs a balancer that splits requests",
+            )
+            .with_hint("roll a worker, or replace it blue/green"));
+        }
+        if let Some((share, ..)) = self.approve
+            && !self.steps.iter().any(|step| step.0 == share)
+        {
+            return Err(Error::invalid(format!(
+                "canary: approve_at names {share}, and there is no such step"
+            )));
+        }
+        // Before the first deployment there is nobody to share with.
+        let steps = if context.stable.is_some() { self.steps.as_slice() } else { &[] };
+        let mut draft = Draft::new().on_orphan(self.on_orphan);
+        if !self.following || steps.is_empty() {
+            draft = draft.launch(Weight::ALL).await_healthy(self.healthy_within);
+        }
+        for (share, time) in steps {
+            if self.following {
+                draft = draft.launch(*share).await_healthy(self.healthy_within);
+            }
+            draft = draft.shift(*share).soak(*time, self.watch.clone());
+            match &self.approve {
+                Some((at, approver, within)) if at == share => {
+                    draft = draft.step(crate::plan::Step::Approve {
+                        approver: approver.clone(),
+                        within: *within,
+                    });
+                }
+                _ => {}
+            }
+        }
+        if self.following && !steps.is_empty() {
+            draft = draft.launch(Weight::ALL).await_healthy(self.healthy_within);
+        }
+        draft = draft.shift(Weight::ALL);
+        if !self.bake.is_zero() {
+            draft = draft.soak(self.bake, self.watch.clone());
+        }
+        draft = draft.promote();
+        Ok(if context.stable.is_none() {
+            draft
+        } else if self.hold.is_zero() {
+            draft.retire(self.drain)
+        } else {
+            draft.hold(self.hold)
+        })
+    }
+}
