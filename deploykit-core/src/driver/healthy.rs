@@ -23,6 +23,7 @@ const LACKING: Duration = Duration::from_secs(5);
 /// What a look at a place shows.
 #[derive(Debug)]
 struct Look {
+    desired: u32,
     ready: u32,
     /// Takes requests; equal to `ready` where there is no balancer.
     healthy: u32,
@@ -70,7 +71,9 @@ impl Performer {
                     if shown.replace(healthy) != Some(healthy) {
                         self.show(UpdateKind::Tasks { place, healthy, wanted: count });
                     }
-                    if healthy >= count {
+                    // Where there is no other side to turn to, somebody's wish for fewer tasks counts at once.
+                    let enough = if patient { count.min(look.desired.max(1)) } else { count };
+                    if healthy >= enough {
                         return Ok(Answer::Done(None));
                     }
                     if !patient && deaths.enough(look.dead.is_some(), self.now()) {
@@ -148,6 +151,7 @@ impl Performer {
         let state = quick("observe the tasks", orchestrator.observe(&self.service)).await?;
         let Some(state) = state.place(place) else {
             return Ok(Look {
+                desired: 0,
                 ready: 0,
                 healthy: 0,
                 dead: None,
@@ -160,7 +164,7 @@ impl Performer {
         });
         let (ready, trouble) = (state.ready(), state.trouble());
         let Some(balancer) = &self.providers.balancer else {
-            return Ok(Look { ready, healthy: ready, dead, trouble });
+            return Ok(Look { desired: state.desired, ready, healthy: ready, dead, trouble });
         };
         let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
         let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
@@ -196,6 +200,7 @@ impl Performer {
                 && state.tasks.iter().any(|t| t.id == target.task && t.state == TaskState::Ready)
         });
         Ok(Look {
+            desired: state.desired,
             ready,
             healthy: u32::try_from(healthy.count()).unwrap_or(u32::MAX),
             dead,

@@ -141,6 +141,5 @@ pub struct Seen {
     /// How many are ready.
     pub ready: u32,
     /// The tasks, those that are not ready first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskId>,
 }

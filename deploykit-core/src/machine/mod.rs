@@ -415,7 +415,10 @@ impl Machine {
             }
             _ => (candidate, self.count(seen), Duration::ZERO, Side::Candidate),
         };
-        let has = survey.place(place).map_or(0, |seen| seen.desired);
+        // Where nobody replaces tasks that are gone, the desired count says more than there is.
+        let has = survey.place(place).map_or(0, |seen| {
+            seen.desired.min(u32::try_from(seen.tasks.len()).unwrap_or(u32::MAX))
+        });
         if side == Side::Candidate {
             self.facts.needed = count;
         }
@@ -604,7 +607,7 @@ impl Machine {
         if let Some(last) = self.steps.last_mut() {
             last.ended.get_or_insert(self.now);
         }
-        let text = format!("undo: {}", why.text);
+        let text = "back to how it was".to_owned();
         self.steps.push(StepTime::new("undo", text, self.now));
         self.paused = None;
         self.phase = Phase::Undo(why);

@@ -86,6 +86,8 @@ impl Machine {
                 ops.push(Op::Launch { place: new, count });
                 ops.push(Op::AwaitHealthy { side: to, place: new, count, within: roll.within });
                 if to == Side::Candidate && !roll.min_ready.is_zero() {
+                    // What is watched has its share of the requests.
+                    ops.extend(self.share(&roll, from, old_tasks.ready, new, count, to));
                     ops.push(Op::Soak { time: roll.min_ready, gates: roll.gates.clone() });
                 }
             }

@@ -1,0 +1,148 @@
+//! Rolling and canary rollouts in the world: requests, bounds of capacity, and the way back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use deploykit_core::{
+    Canary, Change, Deployer, MemoryStore, Outcome, Place, Report, Rolling, ServiceName, Strategy,
+    Weight,
+};
+use deploykit_testing::{Behaviour, Tally, Traffic, World};
+
+/// A service of `count` tasks on version 1, and version 2 as it behaves.
+fn world(count: u32, behaviour: Behaviour) -> (World, ServiceName) {
+    let world = World::new(7);
+    world.image("web:1", Behaviour::good()).unwrap();
+    world.image("web:2", behaviour).unwrap();
+    let service = world.already_runs("web", "web:1", count).unwrap();
+    (world, service)
+}
+
+fn deployer(world: &World) -> Deployer {
+    Deployer::builder()
+        .registry(world.registry())
+        .orchestrator(world.orchestrator())
+        .balancer(world.balancer())
+        .store(MemoryStore::new())
+        .clock(world.clock())
+        .gate("errors", world.http_gate("/").live())
+        .build()
+}
+
+/// Deploys version 2 under load; gives the report, the tally, and what was seen every 50 ms: tasks that were ready, and all.
+async fn run(
+    world: &World,
+    service: &ServiceName,
+    strategy: &dyn Strategy,
+) -> (Report, Tally, Vec<(usize, usize)>) {
+    let traffic = world.start_traffic(service, Traffic::per_second(50));
+    let deployer = deployer(world);
+    let plan = deployer.plan(service, strategy, Change::to("web:2")).await.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let watcher = tokio::spawn({
+        let (world, service, seen) = (world.clone(), service.clone(), Arc::clone(&seen));
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let places = world.snapshot(&service).places;
+                let ready = places.values().map(|place| place.ready).sum::<usize>();
+                let all = places.values().map(|place| place.tasks).sum::<usize>();
+                seen.lock().unwrap().push((ready, all));
+            }
+        }
+    });
+    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    watcher.abort();
+    let seen = seen.lock().unwrap().clone();
+    (report, traffic.stop().await, seen)
+}
+
+fn within(seen: &[(usize, usize)], least: usize, most: usize) {
+    let beyond = seen.iter().position(|(ready, all)| *ready < least || *all > most);
+    assert_eq!(
+        beyond.map(|at| (at, seen[at])),
+        None,
+        "ready, all; {least} at least, {most} at most"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_loses_nothing_and_keeps_its_bounds() {
+    for (count, strategy, least, most) in [
+        (4, Rolling::start_first(), 4, 5),
+        (4, Rolling::stop_first(), 3, 4),
+        (10, Rolling::new(), 8, 13),
+        (1, Rolling::start_first(), 1, 2),
+        (4, Rolling::start_first().pooled(), 4, 5),
+    ] {
+        let (world, service) = world(count, Behaviour::good());
+        let (report, tally, seen) = run(&world, &service, &strategy).await;
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+        assert_eq!(tally.failed, 0, "{strategy:?}: {tally}");
+        within(&seen, least, most);
+        let after = world.snapshot(&service);
+        assert_eq!(after.places.keys().copied().collect::<Vec<_>>(), [Place::B], "{after}");
+        assert_eq!(after.places[&Place::B].ready, usize::try_from(count).unwrap());
+        world.assert_safe();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_to_a_bad_version_ends_as_it_began_within_its_bounds() {
+    for behaviour in [Behaviour::good().crashes(), Behaviour::good().never_ready()] {
+        let (world, service) = world(4, behaviour);
+        let before = world.snapshot(&service);
+        let strategy = Rolling::start_first().healthy_within(Duration::from_secs(20));
+        let (report, tally, seen) = run(&world, &service, &strategy).await;
+        assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+        assert_eq!(tally.failed, 0, "{tally}");
+        within(&seen, 4, 5);
+        assert_eq!(world.snapshot(&service), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_whose_second_batch_fails_a_gate_brings_the_old_tasks_back() {
+    let (world, service) = world(4, Behaviour::good().errors_after_first_live_request());
+    let strategy = Rolling::start_first().min_ready(Duration::from_secs(10)).watch(["errors"]);
+    let (report, tally, seen) = run(&world, &service, &strategy).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert_eq!(tally.failed, tally.failures_of(Place::B), "{tally}");
+    within(&seen, 4, 5);
+    let after = world.snapshot(&service);
+    assert_eq!((after.places.len(), after.places[&Place::A].ready), (1, 4), "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_grows_step_by_step_and_loses_nothing() {
+    for strategy in [
+        Canary::linear(Weight::percent(20).unwrap(), Duration::from_secs(10)),
+        Canary::exponential(Weight::percent(1).unwrap(), 3, Duration::from_secs(10))
+            .capacity_follows(),
+        Canary::preset("ECSCanary10Percent5Minutes").unwrap(),
+    ] {
+        let (world, service) = world(4, Behaviour::good());
+        let (report, tally, _) = run(&world, &service, &strategy).await;
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+        assert_eq!(tally.failed, 0, "{tally}");
+        world.assert_safe();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_canary_fails_at_most_what_it_answered() {
+    let (world, service) = world(4, Behaviour::good().errors_after_first_live_request());
+    let strategy =
+        Canary::steps([(Weight::percent(5).unwrap(), Duration::from_secs(60))]).watch(["errors"]);
+    let (report, tally, _) = run(&world, &service, &strategy).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert_eq!(tally.failed, tally.failures_of(Place::B), "{tally}");
+    assert!(tally.failed <= tally.answers_of(Place::B), "{tally}");
+}
+
+#[test]
+fn an_unknown_preset_lists_those_that_there_are() {
+    let error = Canary::preset("Canary10Percent").unwrap_err();
+    assert!(error.hint().unwrap().contains("ECSCanary10Percent5Minutes"), "{error}");
+}
