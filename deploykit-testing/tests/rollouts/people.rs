@@ -202,12 +202,12 @@ async fn plans_with_absurd_numbers_are_shown_and_checked_without_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn finish_now_over_a_thousand_soaks_ends_them_all() {
+async fn finish_now_over_ten_thousand_soaks_ends_them_all() {
     let stage = Stage::new();
     let mut plan = stage.plan(&BlueGreen::new(), "web:2").await;
     let promote = plan.steps.iter().position(|step| *step == Step::Promote).unwrap();
     let soak = Step::Soak { time: SECOND * 60, gates: Vec::new() };
-    plan.steps.splice(promote..promote, std::iter::repeat_n(soak, 900));
+    plan.steps.splice(promote..promote, std::iter::repeat_n(soak, 9_900));
     let rollout = stage.fresh().deploy(plan).await.unwrap();
     sleep(SECOND).await;
     rollout.finish_now("bob");
