@@ -34,6 +34,15 @@ pub(crate) struct Arguments {
     pub(crate) requests: u64,
     pub(crate) bad: Option<Bad>,
     pub(crate) json: bool,
+    pub(crate) strategy: How,
+}
+
+/// How the new version comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    BlueGreen,
+    Rolling,
+    Canary,
 }
 
 pub(crate) const HELP: &str = "\
@@ -41,7 +50,7 @@ Replaces a real HTTP service, in containers behind HAProxy, under load.
 
   cargo run --example docker --features docker,http-gate,load -- [OPTIONS]
 
-  --strategy NAME   how: blue-green (the only one so far)
+  --strategy NAME   how: blue-green, rolling or canary; blue-green by default
   --replicas N      how many containers each version has; 4 by default
   --load RATE       requests per second; 200 by default
   --requests N      go on until at least so many were sent; 2000 by default
@@ -73,7 +82,14 @@ pub(crate) enum Refused {
 impl Arguments {
     /// Reads the words after the program's name.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, Refused> {
-        let mut this = Self { replicas: 4, load: 200, requests: 2000, bad: None, json: false };
+        let mut this = Self {
+            strategy: How::BlueGreen,
+            replicas: 4,
+            load: 200,
+            requests: 2000,
+            bad: None,
+            json: false,
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             // `--name value` and `--name=value` alike.
@@ -86,7 +102,7 @@ impl Arguments {
                 joined.clone().or_else(|| words.next()).ok_or_else(missing)
             };
             match name.as_str() {
-                "--strategy" => strategy(&value()?)?,
+                "--strategy" => this.strategy = strategy(&value()?)?,
                 "--replicas" => this.replicas = number(&name, &value()?)?,
                 "--load" => this.load = number(&name, &value()?)?,
                 "--requests" => this.requests = number(&name, &value()?)?,
@@ -100,10 +116,14 @@ impl Arguments {
     }
 }
 
-fn strategy(text: &str) -> Result<(), Refused> {
+fn strategy(text: &str) -> Result<How, Refused> {
     match text {
-        "blue-green" => Ok(()),
-        _ => Err(Refused::Wrong(format!("--strategy {text}: only blue-green is there so far"))),
+        "blue-green" => Ok(How::BlueGreen),
+        "rolling" => Ok(How::Rolling),
+        "canary" => Ok(How::Canary),
+        _ => {
+            Err(Refused::Wrong(format!("--strategy {text}: there are blue-green, rolling, canary")))
+        }
     }
 }
 

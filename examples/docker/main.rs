@@ -27,13 +27,13 @@ use std::time::Duration;
 use deploykit::docker::{Docker, DockerRegistry, HaProxy};
 use deploykit::testing::load::Load;
 use deploykit::{
-    BlueGreen, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge, LoadBalancer, Outcome,
-    Report, Result, ServiceSpec, Weight,
+    BlueGreen, Canary, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge, LoadBalancer,
+    Outcome, Report, Result, Rolling, ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
 
-use arguments::{Arguments, HELP, Refused};
+use arguments::{Arguments, HELP, How, Refused};
 use signals::Signals;
 use site::{HEALTH, PORT, Site};
 use view::{View, say};
@@ -106,8 +106,10 @@ fn deployer(site: &Site, haproxy: &HaProxy) -> Result<Deployer> {
     // Over the test route, before anybody else gets there.
     let smoke = HttpGate::new("/").with_max_latency(Duration::from_secs(1));
     // Each of the new containers, while they serve. The header says that this is a test and no customer.
-    let errors =
-        HttpGate::new("/").each_target().with_header("x-deploykit-test", site.service.as_str());
+    let errors = HttpGate::new("/")
+        .each_target()
+        .with_max_latency(Duration::from_secs(1))
+        .with_header("x-deploykit-test", site.service.as_str());
     Ok(Deployer::builder()
         .registry(DockerRegistry::new(site.engine.clone()))
         .orchestrator(Docker::new(site.engine.clone()).with_network(&site.network))
@@ -118,16 +120,37 @@ fn deployer(site: &Site, haproxy: &HaProxy) -> Result<Deployer> {
         .build())
 }
 
-fn strategy() -> Result<BlueGreen> {
+fn strategy(how: How) -> Result<Box<dyn Strategy>> {
     let quick = Judge::new().with_interval(Duration::from_millis(100));
     let gate = |name| GateUse::new(name).with_judge(quick.clone());
-    Ok(BlueGreen::new()
-        .healthy_within(Duration::from_secs(20))
-        .validate([gate("smoke")])
-        .shift_in([Weight::percent(25)?, Weight::percent(50)?], Duration::from_secs(1))
-        .watch([gate("errors")])
-        .bake(Duration::from_secs(2))
-        .drain(Duration::from_secs(10)))
+    let (second, healthy, drain) =
+        (Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(10));
+    Ok(match how {
+        How::BlueGreen => Box::new(
+            BlueGreen::new()
+                .healthy_within(healthy)
+                .validate([gate("smoke")])
+                .shift_in([Weight::percent(25)?, Weight::percent(50)?], second)
+                .watch([gate("errors")])
+                .bake(second * 2)
+                .drain(drain),
+        ),
+        How::Rolling => Box::new(
+            Rolling::new()
+                .unavailable(0)
+                .healthy_within(healthy)
+                .min_ready(second)
+                .watch([gate("errors")])
+                .drain(drain),
+        ),
+        How::Canary => Box::new(
+            Canary::steps([(Weight::percent(5)?, second * 2), (Weight::percent(50)?, second)])
+                .healthy_within(healthy)
+                .watch([gate("errors")])
+                .bake(second * 2)
+                .drain(drain),
+        ),
+    })
 }
 
 /// Deploys version A, puts load on it, and replaces it by version B.
@@ -142,10 +165,10 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     let floor = floor::measure(&site.bare, GOOD, &site.network, replicas).await?;
     say(&format!("HAProxy is there, and a registry with both versions of {repository}"));
 
-    let (deployer, strategy) = (deployer(site, &haproxy)?, strategy()?);
+    let (deployer, strategy) = (deployer(site, &haproxy)?, strategy(arguments.strategy)?);
     let first =
         Change::to(format!("{repository}:a")).with_spec(service("A")).with_replicas(replicas);
-    let plan = deployer.plan(&site.service, &strategy, first).await?;
+    let plan = deployer.plan(&site.service, &*strategy, first).await?;
     let report = signals.steer(deployer.deploy(plan).await?, say).await?;
     say(&format!("version A: {} in {:.1} s", report.outcome, report.duration().as_secs_f64()));
     if report.outcome != Outcome::Promoted {
@@ -161,7 +184,7 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     load.at_least(arguments.load.into()).await;
 
     let next = Change::to(format!("{repository}:b")).with_env("VERSION", "B");
-    let plan = deployer.plan(&site.service, &strategy, next).await?;
+    let plan = deployer.plan(&site.service, &*strategy, next).await?;
     say(&format!("{plan}\n"));
     let view = View::new(&site.service, &haproxy, Duration::ZERO);
     let mut rollout = deployer.deploy(plan).await?;
