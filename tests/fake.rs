@@ -5,6 +5,8 @@ mod fake;
 mod scenarios;
 #[path = "fake/sweep.rs"]
 mod sweep;
+#[path = "fake/world.rs"]
+mod world;
 
 use fake::play;
 use scenarios::{play_all, play_refusals};

@@ -152,3 +152,11 @@ pub(crate) async fn a_damaged_lease_file_that_nobody_holds_is_in_nobodys_way<S: 
     std::fs::write(stage.basics().lease(), "{\"owner\":").unwrap();
     let _ = promoted(stage, Version::Better, &plain()).await;
 }
+
+pub(crate) async fn a_stable_that_lacks_a_task_is_told_of_and_can_be_replaced<S: Stage>(stage: &S) {
+    serving(stage).await;
+    stage.kill_task(Place::A).await;
+    let report = promoted(stage, Version::Better, &plain()).await;
+    assert!(report.stable_was_unhealthy, "{report}");
+    assert!(seen(stage).await.is_only(Place::B, 2));
+}

@@ -100,6 +100,8 @@ pub(crate) async fn finish_now_does_not_promote_past_a_failing_gate<S: Stage>(st
     let report = run.end().await;
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert!(report.duration() < LONG, "{report}");
+    let why = report.why.unwrap();
+    assert!(why.contains("gate switch") && why.contains("1 failed"), "{why}");
     assert_eq!(seen(stage).await, before);
 }
 
