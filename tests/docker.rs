@@ -1,5 +1,14 @@
 //! The scenarios on real parts: a Docker Engine, HAProxy, real requests; and those that only such parts can play.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::future_not_send, reason = "a test is played where it begins")]
+
 #[path = "docker/stage.rs"]
 mod docker;
 #[path = "docker/parts.rs"]

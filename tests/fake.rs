@@ -1,5 +1,14 @@
 //! The scenarios in a world in memory, on virtual time; and those that only such a world can play.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(clippy::future_not_send, reason = "a test is played where it begins")]
+
 #[path = "fake/stage.rs"]
 mod fake;
 mod scenarios;
