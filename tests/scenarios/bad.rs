@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deploykit::{BlueGreen, Outcome, Place, Report};
+use deploykit::{BlueGreen, Change, Outcome, Place, Report};
 
 use super::see::*;
-use super::stage::{Stage, Version};
+use super::stage::{Stage, Version, deployer, spec};
 
 /// Deploys a version that has to be rolled back, with no request lost and everything as it began; says what came of it.
 async fn rolled_back<S: Stage>(stage: &S, version: Version, strategy: &BlueGreen) -> Report {
@@ -63,6 +63,19 @@ pub(crate) async fn a_bad_first_deployment_leaves_nothing<S: Stage>(stage: &S) {
     assert_eq!(after, before);
     // And the next one is a first one again.
     serving(stage).await;
+}
+
+pub(crate) async fn a_first_deployment_that_errs_under_live_requests_leaves_nothing<S: Stage>(
+    stage: &S,
+) {
+    let deployer = deployer(stage).await;
+    let change = Change::to(stage.image(Version::Errors)).with_spec(spec()).with_replicas(2);
+    let strategy = plain().watch([often("live")]).bake(LONG);
+    let plan = deployer.plan(&stage.basics().service, &strategy, change).await.unwrap();
+    let report = Run::new::<S>(deployer.deploy(plan).await.unwrap()).end().await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let after = seen(stage).await;
+    assert!(after.is_nothing(), "{after:#?}");
 }
 
 pub(crate) async fn a_candidate_that_dies_while_it_bakes_is_not_promoted<S: Stage>(stage: &S) {

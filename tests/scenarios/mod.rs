@@ -25,6 +25,7 @@ macro_rules! play_all {
         $play!(bad::a_version_that_is_too_slow_for_its_gate_is_rolled_back_by_itself);
         $play!(bad::of_a_version_that_errs_under_live_requests_only_its_own_answers_fail);
         $play!(bad::a_bad_first_deployment_leaves_nothing);
+        $play!(bad::a_first_deployment_that_errs_under_live_requests_leaves_nothing);
         $play!(bad::a_candidate_that_dies_while_it_bakes_is_not_promoted);
 
         $play!(steer::an_abort_at_any_step_before_the_promotion_undoes_all_and_loses_nothing);
