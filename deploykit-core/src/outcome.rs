@@ -134,10 +134,13 @@ impl fmt::Display for Report {
         };
         write!(f, "{rollout}: {} {} in {}", self.release, self.outcome, human(self.duration()))?;
         if let Some(before) = &self.before {
-            let word = if self.outcome == Outcome::Promoted { "replaced" } else { "before" };
-            write!(f, " ({word} {before})")?;
+            match self.outcome {
+                Outcome::Promoted => write!(f, " (replaced {before})")?,
+                Outcome::NeedsOperator => {}
+                _ => write!(f, " ({before} serves)")?,
+            }
         }
-        if let Some(why) = &self.why {
+        if let (Some(why), false) = (&self.why, matches!(self.outcome, Outcome::Aborted { .. })) {
             write!(f, "\n  because: {why}")?;
         }
         if self.stable_was_unhealthy {

@@ -167,7 +167,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self
     }
 
-    /// Who deploys, for those who find the lease held; the user's name otherwise.
+    /// Who deploys, for those who find the lease held; otherwise the variable USER, or `deploykit` where that is not set.
     pub fn owner(mut self, name: impl Into<String>) -> Self {
         self.owner = Some(name.into());
         self

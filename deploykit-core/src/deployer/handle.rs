@@ -84,8 +84,14 @@ impl IntoFuture for Rollout {
 }
 
 /// Steers a rollout. Asking for what is impossible or too late changes nothing. Each call says who asks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Control(pub(super) mpsc::UnboundedSender<Command>);
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
 
 impl Control {
     /// Begins nothing new, and stops the clocks of soaks; deadlines and gates go on. A pause that nobody ends is

@@ -14,7 +14,18 @@ use crate::time::Timestamp;
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub(super) enum Entry {
     /// A rollout began.
-    Begun { at: Timestamp, rollout: RolloutId, strategy: String, image: PinnedImage, by: Owner },
+    Begun {
+        at: Timestamp,
+        rollout: RolloutId,
+        strategy: String,
+        image: PinnedImage,
+        /// What served then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<RevisionId>,
+        /// Whether it goes back to what served earlier.
+        back: bool,
+        by: Owner,
+    },
     /// It ended.
     Ended {
         at: Timestamp,
@@ -62,6 +73,10 @@ pub(super) struct Ledger {
     pub(super) past: Vec<Past>,
     pub(super) roles: Roles,
     pub(super) tasks: u32,
+    /// The revisions that served, oldest first, without those that were rolled back from.
+    served: Vec<RevisionId>,
+    /// Whether the open rollout goes back.
+    back: bool,
 }
 
 impl Ledger {
@@ -85,18 +100,29 @@ impl Ledger {
 
     fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Begun { at, rollout, strategy, image, by } => self.past.push(Past {
-                rollout,
-                strategy,
-                image,
-                by,
-                began: at,
-                ended: None,
-                outcome: None,
-                why: None,
-                stable: None,
-            }),
+            Entry::Begun { at, rollout, strategy, image, before, back, by } => {
+                if let Some(before) = before
+                    && self.served.last() != Some(&before)
+                {
+                    self.served.push(before);
+                }
+                self.back = back;
+                self.past.push(Past {
+                    rollout,
+                    strategy,
+                    image,
+                    by,
+                    began: at,
+                    ended: None,
+                    outcome: None,
+                    why: None,
+                    stable: None,
+                });
+            }
             Entry::Ended { at, rollout, outcome, why, roles, tasks } => {
+                if let (Outcome::Promoted, Some(stable)) = (&outcome, &roles.stable) {
+                    self.serves(stable.revision.clone());
+                }
                 if let Some(past) = self.past.iter_mut().find(|past| past.rollout == rollout) {
                     past.ended = Some(at);
                     past.outcome = Some(outcome);
@@ -112,6 +138,26 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn serves(&mut self, revision: RevisionId) {
+        match self.served.iter().rposition(|served| *served == revision) {
+            // Whoever rolls back once more goes further back, not forward to what was bad.
+            Some(at) if self.back => self.served.truncate(at + 1),
+            _ if self.served.last() == Some(&revision) => {}
+            _ => self.served.push(revision),
+        }
+    }
+
+    /// What served before what serves now.
+    pub(super) fn previous(&self) -> Option<&RevisionId> {
+        self.served.iter().rev().nth(1)
+    }
+
+    /// Whether a revision ever served.
+    pub(super) fn served(&self, revision: &RevisionId) -> bool {
+        self.served.contains(revision)
+            || self.past.iter().any(|past| past.stable.as_ref() == Some(revision))
     }
 
     /// The rollout that has not come to a good end: its deployer works on it or died, or it needs an operator.

@@ -106,7 +106,8 @@ impl Deployer {
         Ok(plan)
     }
 
-    /// Plans the way back to what served before: to the held place if there is one, else by the strategy.
+    /// Plans the way back to what served before: to the held place if that is held, else by the strategy. Once more goes
+    /// further back, never forward to what was left.
     ///
     /// # Errors
     /// As for [`plan`](Self::plan); `NotFound` when nothing served before.
@@ -117,16 +118,8 @@ impl Deployer {
     {
         let service = named(service)?;
         let ledger = self.settled_ledger(&service).await?;
-        let current = ledger.roles.stable.as_ref().map(|stable| stable.revision.clone());
-        let earlier = match &ledger.roles.held {
-            Some(held) => Some(held.revision.clone()),
-            None => ledger
-                .past
-                .iter()
-                .rev()
-                .filter_map(|past| past.stable.clone())
-                .find(|r| Some(r) != current.as_ref()),
-        };
+        let held = ledger.roles.held.as_ref().map(|held| &held.revision);
+        let earlier = ledger.previous().or(held).cloned();
         let earlier = earlier.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
@@ -152,7 +145,7 @@ impl Deployer {
     {
         let service = named(service)?;
         let ledger = self.settled_ledger(&service).await?;
-        if !ledger.past.iter().any(|past| past.stable.as_ref() == Some(revision)) {
+        if !ledger.served(revision) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("revision {revision} never served for {service}"),
@@ -179,6 +172,7 @@ impl Deployer {
                 let same =
                     found.world.stable.as_ref().is_some_and(|stable| stable.revision == *revision);
                 let mut plan = self.compose(&service, strategy, found, release, None)?;
+                plan.back = true;
                 if same {
                     plan.steps.clear();
                 }

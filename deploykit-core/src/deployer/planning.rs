@@ -152,8 +152,17 @@ impl Deployer {
         };
         let draft = strategy.draft(&context)?;
         let mut steps = draft.steps;
+        if steps.is_empty() {
+            let name = strategy.name();
+            return Err(Error::invalid(format!("strategy {name} drafted no steps"))
+                .with_hint("a draft goes from launch to promote, then hold or retire"));
+        }
         if found.world.held.is_some() {
-            steps.insert(0, Step::Retire { role: Role::Held, drain: MAKE_ROOM });
+            // A bad version does not cost the fast way back, where there is room for three.
+            let promote = steps.iter().position(|step| *step == Step::Promote);
+            let room = context.orchestrator.places > 2;
+            let at = promote.filter(|_| room).unwrap_or(0);
+            steps.insert(at, Step::Retire { role: Role::Held, drain: MAKE_ROOM });
         }
         let candidate = self.free_place(service, &found)?;
         let plan = Plan {
@@ -164,6 +173,7 @@ impl Deployer {
             before: found.before,
             candidate,
             from_held: false,
+            back: false,
             replicas,
             world: found.world,
             steps,
@@ -212,6 +222,7 @@ impl Deployer {
             before: found.before,
             candidate: held.place,
             from_held: true,
+            back: true,
             replicas: None,
             world: found.world,
             steps: draft.steps,

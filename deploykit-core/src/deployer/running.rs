@@ -77,17 +77,20 @@ impl Deployer {
             return Err(Error::new(ErrorKind::StalePlan, format!("{service}: {difference}"))
                 .with_hint("plan again"));
         }
+        if let (Some(stable), Some(before)) = (&plan.world.stable, &plan.before) {
+            // For the way back, also where somebody else deployed what serves now.
+            self.store.put(&lease, &release_blob(&stable.revision), &json(before)?).await?;
+        }
         let rollout = ledger.next(&service);
-        let json = serde_json::to_vec(&plan).map_err(|e| {
-            Error::new(ErrorKind::Other, "the plan cannot be written").with_source(e)
-        })?;
-        self.store.put(&lease, rollout.as_str(), &json).await?;
+        self.store.put(&lease, rollout.as_str(), &json(&plan)?).await?;
         let mut history = self.history_writer(&lease, ledger.length);
         let entry = Entry::Begun {
             at: self.providers.clock.now(),
             rollout: rollout.clone(),
             strategy: plan.strategy.clone(),
             image: plan.release.image.clone(),
+            before: plan.world.stable.as_ref().map(|stable| stable.revision.clone()),
+            back: plan.back,
             by: self.owner(),
         };
         history.append(line(&entry)?).await?;
@@ -196,9 +199,7 @@ impl Deployer {
     async fn conclude(&self, lease: &Lease, machine: &Machine) -> Result<()> {
         let (report, mut roles) = (machine.report(), machine.roles());
         if let (Outcome::Promoted, Some(stable)) = (&report.outcome, &roles.stable) {
-            let json = serde_json::to_vec(&machine.plan().release).map_err(|e| {
-                Error::new(ErrorKind::Other, "the release cannot be written").with_source(e)
-            })?;
+            let json = json(&machine.plan().release)?;
             let name = release_blob(&stable.revision);
             patiently(lease, || self.store.put(lease, &name, &json)).await?;
         }
@@ -398,6 +399,10 @@ impl Deployer {
 fn panicked() -> Error {
     Error::new(ErrorKind::Other, "a provider panicked")
         .with_hint("its message is on standard error; please report it to its maker")
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    line(value).map(String::into_bytes)
 }
 
 fn line<T: serde::Serialize>(value: &T) -> Result<String> {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::perform::{Answer, Performer, quick};
+use super::routes::foreign_routing;
 use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Place;
 use crate::provider::{Endpoint, TargetHealth, TaskState};
+use crate::routing::Routing;
 use crate::time::{Timestamp, human};
 
 /// How long nothing is looked at when nobody reports a change.
@@ -20,6 +22,9 @@ const DEATHS: u32 = 3;
 /// How long a watched place may lack healthy tasks.
 const LACKING: Duration = Duration::from_secs(5);
 
+/// A routing that is not ours has to be read this often to be believed.
+const SEEN_TWICE: u32 = 2;
+
 /// What a look at a place shows.
 #[derive(Debug)]
 struct Look {
@@ -29,6 +34,7 @@ struct Look {
     healthy: u32,
     dead: Option<String>,
     trouble: Option<String>,
+    routing: Option<Routing>,
 }
 
 /// Tasks that died while a place was awaited.
@@ -91,8 +97,10 @@ impl Performer {
                         None => format!("{healthy} of {count} healthy"),
                     }
                 }
-                Err(error) if error.is_temporary() => error.report(),
-                Err(error) => return Err(error),
+                Err(error) if error.is_temporary() && self.now() < until => String::new(),
+                Err(error) => {
+                    return Err(error.within(format_args!("place {place} cannot be looked at")));
+                }
             };
             let left = until.since(self.now());
             if left.is_zero() {
@@ -100,7 +108,7 @@ impl Performer {
                     ErrorKind::Timeout,
                     format!("place {place} is not healthy in time: {why}"),
                 )
-                .with_hint("look at its tasks' logs, or give it more time with healthy_within"));
+                .with_hint("if it only needs longer, give it more time"));
             }
             self.providers.orchestrator.changed(&self.service, at_most.min(left)).await;
         }
@@ -108,8 +116,8 @@ impl Performer {
 
     /// Returns when a place that was healthy is not any more. A candidate that dies while it is watched is not
     /// promoted because its provider restarts it.
-    pub(super) async fn guard(&self, place: Place, count: u32) -> Error {
-        let mut lacking = None;
+    pub(super) async fn guard(&self, place: Place, count: u32, routing: Option<Routing>) -> Error {
+        let (mut lacking, mut foreign) = (None, 0);
         let mut shown = None;
         loop {
             match self.look(place).await {
@@ -117,6 +125,14 @@ impl Performer {
                     let healthy = look.healthy.min(look.ready);
                     if shown.replace(healthy).is_some_and(|before| before != healthy) {
                         self.show(UpdateKind::Tasks { place, healthy, wanted: count });
+                    }
+                    let other =
+                        look.routing.is_some() && routing.is_some() && look.routing != routing;
+                    foreign = if other { foreign + 1 } else { 0 };
+                    if foreign >= SEEN_TWICE
+                        && let Some(there) = look.routing
+                    {
+                        return foreign_routing(&there);
                     }
                     if let Some(dead) = look.dead {
                         return Error::new(ErrorKind::Unhealthy, format!("place {place}: {dead}"));
@@ -156,6 +172,7 @@ impl Performer {
                 healthy: 0,
                 dead: None,
                 trouble: Some("it has no tasks".to_owned()),
+                routing: None,
             });
         };
         let dead = state.tasks.iter().find_map(|task| match &task.state {
@@ -164,7 +181,14 @@ impl Performer {
         });
         let (ready, trouble) = (state.ready(), state.trouble());
         let Some(balancer) = &self.providers.balancer else {
-            return Ok(Look { desired: state.desired, ready, healthy: ready, dead, trouble });
+            return Ok(Look {
+                desired: state.desired,
+                ready,
+                healthy: ready,
+                dead,
+                trouble,
+                routing: None,
+            });
         };
         let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
         let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
@@ -205,6 +229,7 @@ impl Performer {
             healthy: u32::try_from(healthy.count()).unwrap_or(u32::MAX),
             dead,
             trouble,
+            routing: Some(seen.routing),
         })
     }
 }

@@ -116,7 +116,7 @@ impl Performer {
             Call::AwaitHealthy { place, count, until, patient } => {
                 self.await_healthy(place, count, until, patient).await
             }
-            Call::Guard { place, count } => Err(self.guard(place, count).await),
+            Call::Guard { place, count, routing } => Err(self.guard(place, count, routing).await),
             Call::Route(change) => self.route(change).await,
             Call::Test { place, unconfirmed } => self.test_route(place, unconfirmed).await,
             Call::Measure { gate, not_before, timeout } => {

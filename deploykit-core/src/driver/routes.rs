@@ -61,12 +61,7 @@ impl Performer {
                     )))
                 }
                 Some(_) => Ok(Next::Change),
-                None => Err(Error::new(
-                    ErrorKind::Foreign,
-                    format!(
-                        "the routing is {routing}, which this rollout did not set: somebody else changes it"
-                    ),
-                )),
+                None => Err(foreign_routing(routing)),
             }
         };
         let note = self
@@ -198,4 +193,11 @@ impl Performer {
         self.insist(INSIST, remove).await?;
         Ok(Answer::Done(note))
     }
+}
+
+pub(super) fn foreign_routing(routing: &Routing) -> Error {
+    let message = format!(
+        "the routing is {routing}, which this rollout did not set: somebody else changes it"
+    );
+    Error::new(ErrorKind::Foreign, message)
 }

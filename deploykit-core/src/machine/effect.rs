@@ -46,8 +46,8 @@ pub(crate) enum Call {
     Measure { gate: GateName, not_before: Timestamp, timeout: Duration },
     /// Wait until a time.
     Wait { until: Timestamp },
-    /// Answer only when a place has fewer healthy tasks than this.
-    Guard { place: Place, count: u32 },
+    /// Answer only when a place has fewer healthy tasks than this, or the routing is another.
+    Guard { place: Place, count: u32, routing: Option<Routing> },
     /// Take tasks of a place out of rotation, all where none are named, and wait until they answer no request any more,
     /// or until a time.
     Drain { place: Place, tasks: Vec<TaskId>, until: Timestamp },
@@ -105,7 +105,7 @@ impl Call {
             Self::Test { .. } => "set test route",
             Self::Measure { .. } => "measure",
             Self::Wait { .. } => "wait",
-            Self::Guard { .. } => "guard",
+            Self::Guard { .. } => "watch",
             Self::Drain { .. } => "drain",
             Self::Stop { .. } => "stop",
             Self::Ask { .. } => "ask",

@@ -93,6 +93,7 @@ pub(crate) struct Why {
 impl Machine {
     pub(crate) fn new(plan: Plan, rollout: RolloutId) -> Self {
         let facts = Facts {
+            routings: vec![plan.world.routing.clone()],
             revision: plan
                 .world
                 .held
@@ -343,7 +344,12 @@ impl Machine {
             }
             Some(op) if effect.1 == MAIN => {
                 match op {
-                    Op::Route { .. } | Op::Test { .. } => self.facts.unconfirmed = false,
+                    Op::Route { to, .. } => {
+                        self.facts.unconfirmed = false;
+                        // From here on, whatever was there before is somebody else's change.
+                        self.facts.routings = vec![to.clone()];
+                    }
+                    Op::Test { .. } => self.facts.unconfirmed = false,
                     Op::Promote => {
                         self.facts.promoted = true;
                         self.paused = None;
@@ -391,6 +397,9 @@ impl Machine {
                 other.place, other.revision
             ));
         }
+        if self.facts.stable.is_none() && seen.is_none() && stable.is_some() {
+            self.facts.stable_was_unhealthy = true;
+        }
         if self.facts.stable.is_none()
             && let Some(seen) = seen
         {
@@ -425,7 +434,9 @@ impl Machine {
         if !within.is_zero() {
             // A stable that was not whole when the rollout began is asked for what it had, not for more.
             let least = match (&self.facts.stable, side) {
-                (Some(first), Side::Stable) if self.facts.stable_was_unhealthy => first.ready,
+                (first, Side::Stable) if self.facts.stable_was_unhealthy => {
+                    first.as_ref().map_or(0, |first| first.ready)
+                }
                 _ => count,
             };
             self.queue.push_front(Op::AwaitHealthy { side, place, count: least, within });

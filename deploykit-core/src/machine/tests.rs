@@ -56,6 +56,7 @@ fn plan(draft: Draft) -> Plan {
         before: Some(release("web:1")),
         candidate: Place::B,
         from_held: false,
+        back: false,
         replicas: None,
         world: Fingerprint {
             stable: Some(standing(Place::A, "r1")),

@@ -4,6 +4,7 @@ use super::effect::{Call, Change, Effect, EffectId};
 use super::op::{Op, Side};
 use super::{DEADLINE, FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
 use crate::name::{Place, RevisionId};
+use crate::routing::Routing;
 
 impl Machine {
     /// What is wanted now. Whatever is not in it any more is to be cancelled, unless it is a mutation.
@@ -32,7 +33,11 @@ impl Machine {
             for (part, n, call) in self.gates.calls() {
                 effects.push(Effect { id: id(FIRST_GATE + part, n), call });
             }
-            let guard = Call::Guard { place: self.plan.candidate, count: self.facts.needed };
+            let guard = Call::Guard {
+                place: self.plan.candidate,
+                count: self.facts.needed,
+                routing: self.confirmed(),
+            };
             effects.push(Effect { id: id(GUARD, 0), call: guard });
         }
         effects
@@ -59,8 +64,7 @@ impl Machine {
                 patient: *side == Side::Stable,
             },
             Op::Route { to, undoing } => {
-                let mut ours = self.facts.routings.clone();
-                ours.push(self.plan.world.routing.clone());
+                let ours = self.facts.routings.clone();
                 Call::Route(Change {
                     to: to.clone(),
                     ours,
@@ -85,6 +89,15 @@ impl Machine {
             Op::Retire { place } => Call::Retire { place: *place },
         };
         Some(call)
+    }
+
+    /// The routing that this rollout has set and read back, if it has.
+    fn confirmed(&self) -> Option<Routing> {
+        self.facts
+            .routings
+            .last()
+            .filter(|_| self.facts.routing_touched && !self.plan.is_worker())
+            .cloned()
     }
 
     fn revision_of(&self, place: Place) -> Option<RevisionId> {

@@ -40,7 +40,9 @@ impl Plan {
         }
         self.check_world(orchestrator, balancer)?;
         if self.is_noop() {
-            return Ok(());
+            let same =
+                self.before.as_ref().is_some_and(|before| before.digest() == self.release.digest());
+            return if same { Ok(()) } else { Err(Error::invalid("the plan has no steps")) };
         }
         if self.steps.len() > MOST_STEPS {
             let steps = self.steps.len();
@@ -218,6 +220,11 @@ impl Walk<'_> {
                         "does not raise the candidate's share; going back is the undo's business",
                     );
                 }
+                if self.share < *weight {
+                    return wrong(
+                        "sends a greater share of the requests than the share of tasks that was launched",
+                    );
+                }
                 if *weight != Weight::ALL && !balancer.weighted {
                     return unsupported("the balancer cannot split requests by weight");
                 }
@@ -290,11 +297,12 @@ impl Walk<'_> {
                 if *role != Role::Held {
                     return wrong("retires a place that is not held");
                 }
-                // Before promote it makes room; afterwards it is the end.
-                if !self.promoted && (self.launched || self.held_gone) {
-                    return wrong(
-                        "retires in the middle; room is made first, the old place goes last",
-                    );
+                // Before promote it removes what an earlier rollout left; afterwards it is the end.
+                if !self.promoted && self.held_gone {
+                    return wrong("retires what was retired");
+                }
+                if !self.promoted && self.plan.from_held {
+                    return wrong("retires the candidate");
                 }
                 self.held_gone = true;
                 self.ended = self.promoted;

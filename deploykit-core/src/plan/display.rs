@@ -22,8 +22,8 @@ impl Plan {
                 format!("wait until place {candidate} is healthy, {} at most", human(*within))
             }
             Step::OpenTest => format!("let testers reach place {candidate}"),
-            Step::Validate { gates } => format!("validate by {}", names(gates)),
-            Step::CloseTest => "close the test route".to_owned(),
+            Step::Validate { gates } => format!("by {}", names(gates)),
+            Step::CloseTest => format!("no more testers at place {candidate}"),
             Step::Shift { weight } => match stable {
                 Some(stable) if *weight != Weight::ALL => {
                     format!(
@@ -94,7 +94,15 @@ impl Plan {
 }
 
 fn tasks(count: u32) -> String {
-    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
+    counted(count, "task")
+}
+
+fn counted(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn passes(count: u32) -> String {
+    if count == 1 { "1 pass".to_owned() } else { format!("{count} passes in a row") }
 }
 
 fn names(gates: &[GateUse]) -> String {
@@ -102,9 +110,9 @@ fn names(gates: &[GateUse]) -> String {
         .iter()
         .map(|g| {
             format!(
-                "{} ({} in a row, every {})",
+                "{} ({}, one every {})",
                 g.gate,
-                g.judge.successes,
+                passes(g.judge.successes),
                 human(g.judge.interval)
             )
         })
@@ -136,14 +144,14 @@ impl fmt::Display for Plan {
         let estimate = self.estimate();
         write!(
             f,
-            "  takes {} at least, {} at most; up to {}; {} changes at providers",
+            "  takes {} at least, {} at most; up to {}; {} at providers",
             human(estimate.least),
             human(estimate.most),
             tasks(estimate.peak_tasks),
-            estimate.changes
+            counted(estimate.changes, "change")
         )?;
         if let Some(step) = estimate.point_of_no_return {
-            write!(f, "; undone by itself until step {step}")?;
+            write!(f, "; undone by itself before the end of step {step}")?;
         }
         match self.on_orphan {
             OnOrphan::Undo => Ok(()),

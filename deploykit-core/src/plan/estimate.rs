@@ -35,7 +35,7 @@ impl Plan {
             least = least.saturating_add(shortest);
             most = most.saturating_add(longest);
         };
-        let (mut launched, mut rolled) = (0, false);
+        let (mut launched, mut rolled, mut promoted) = (0, false, false);
         for step in &self.steps {
             match step {
                 Step::Launch { share } => {
@@ -57,7 +57,8 @@ impl Plan {
                 }
                 Step::Soak { time, gates } => {
                     let longest = gates.iter().map(|g| g.judge.deadline).max().unwrap_or_default();
-                    add(*time, (*time).max(longest));
+                    let shortest = gates.iter().map(|g| g.judge.least()).max().unwrap_or_default();
+                    add((*time).max(shortest), (*time).max(longest));
                 }
                 Step::Roll(roll) => {
                     let (surge, unavailable) = roll.bounds(desired);
@@ -71,17 +72,16 @@ impl Plan {
                     changes += 1 + batches * if self.is_worker() { 2 } else { 6 };
                 }
                 Step::Approve { within, .. } => add(Duration::ZERO, *within),
-                Step::Promote | Step::Hold { .. } => {}
+                Step::Promote => promoted = true,
+                Step::Hold { .. } => {}
                 Step::Retire { drain, .. } => {
                     add(Duration::ZERO, drain.saturating_add(self.release.spec.stop_grace));
-                    let rolled_out = rolled;
-                    now = now.saturating_sub(if rolled_out {
-                        0
-                    } else if launched == 0 && !self.from_held {
-                        held
-                    } else {
-                        stable
-                    });
+                    let gone = match (promoted, rolled) {
+                        (false, _) => held,
+                        (true, false) => stable,
+                        (true, true) => 0,
+                    };
+                    now = now.saturating_sub(gone);
                     changes += if self.is_worker() { 1 } else { 3 };
                 }
             }

@@ -47,6 +47,8 @@ pub struct Plan {
     pub candidate: Place,
     /// Whether the candidate still runs, held since an earlier rollout: nothing is started then, and an undo leaves it.
     pub from_held: bool,
+    /// Whether it goes back to an earlier release.
+    pub back: bool,
     /// The desired count asked for; without it, the service's own at each step.
     pub replicas: Option<u32>,
     /// The world that it was made for.

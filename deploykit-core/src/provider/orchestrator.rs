@@ -174,11 +174,11 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// Not ready yet.
+    /// Not ready yet, and not heard from.
     Starting,
     /// Runs and passed its readiness check.
     Ready,
-    /// Runs and does not pass it any more.
+    /// Runs, and does not pass its readiness check, or does not any more.
     Unhealthy {
         /// For people.
         why: String,

@@ -79,7 +79,7 @@ impl Docker {
         };
         match found {
             Found::Passes => Ok(TaskState::Ready),
-            Found::FailsNow { why } => Ok(TaskState::Unhealthy { why }),
+            Found::FailsNow { why } | Found::Refuses { why } => Ok(TaskState::Unhealthy { why }),
             // It runs at this moment, but it died before and has not been ready since: a crash loop, not a start.
             Found::NotYet if container.restart_count > 0 => self.account(container, release).await,
             Found::NotYet => Ok(TaskState::Starting),
@@ -112,7 +112,9 @@ impl Docker {
         // Some log drivers cannot be read back; the death is worth telling without the lines.
         let lines = self.inner.engine.log_tail(&container.id, LOG_LINES).await.unwrap_or_default();
         if !lines.is_empty() {
-            let lines: Vec<_> = lines.iter().map(|line| shorten(line)).collect();
+            let mut lines: Vec<_> = lines.iter().map(|line| shorten(line)).collect();
+            // A crash loop says the same each time.
+            lines.dedup();
             why.push_str(&format!("; its last lines: {}", lines.join(" | ")));
         }
         Ok(TaskState::Failed { why })

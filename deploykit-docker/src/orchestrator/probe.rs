@@ -44,6 +44,8 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(super) enum Found {
     /// It never passed.
     NotYet,
+    /// It never passed, and answers badly.
+    Refuses { why: String },
     /// It passes.
     Passes,
     /// It passed once and does not any more.
@@ -120,7 +122,8 @@ async fn probe(
         let up = subject.up.saturating_add(began.elapsed());
         let attempt = timeout(ATTEMPT, attempt(&subject, up)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(format!("no answer in {ATTEMPT:?}")));
-        let passed_before = !matches!(*tell.borrow(), None | Some(Found::NotYet));
+        let passed_before =
+            !matches!(*tell.borrow(), None | Some(Found::NotYet | Found::Refuses { .. }));
         failures = if attempt.is_ok() { 0 } else { failures + 1 };
         // One that has run for long was probably ready before anybody looked from here.
         let in_doubt = failures < FAILURES && (passed_before || subject.up > EAGER_FOR);
@@ -128,6 +131,8 @@ async fn probe(
             Ok(()) => Some(Found::Passes),
             Err(_) if in_doubt => None,
             Err(why) if passed_before => Some(Found::FailsNow { why }),
+            // Whoever does not listen yet starts; whoever answers may say why it is not ready.
+            Err(why) if why.contains(" answered ") => Some(Found::Refuses { why }),
             Err(_) => Some(Found::NotYet),
         };
         pause = match found {
