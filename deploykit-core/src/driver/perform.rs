@@ -313,9 +313,9 @@ pub(crate) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) 
     bounded(what, CALL, call).await
 }
 
-/// The tasks in the order in which they can be missed.
+/// The tasks that are not leaving anyway, in the order in which they can be missed.
 fn unready_first(tasks: &[Task]) -> Vec<TaskId> {
     let ready = |task: &&Task| task.state == TaskState::Ready;
-    let dead = tasks.iter().filter(|task| !ready(task));
+    let dead = tasks.iter().filter(|t| !ready(t) && t.state != TaskState::Stopping);
     dead.chain(tasks.iter().filter(ready)).map(|task| task.id.clone()).collect()
 }

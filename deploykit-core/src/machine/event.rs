@@ -140,6 +140,6 @@ pub struct Seen {
     pub desired: u32,
     /// How many are ready.
     pub ready: u32,
-    /// The tasks, those that are not ready first.
+    /// The tasks that are not being stopped, those that are not ready first.
     pub tasks: Vec<TaskId>,
 }

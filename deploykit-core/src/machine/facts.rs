@@ -21,6 +21,8 @@ pub(super) struct Facts {
     /// Stable as it was first seen.
     pub(super) stable: Option<Seen>,
     pub(super) stable_was_unhealthy: bool,
+    /// How long an undo waits for stable.
+    pub(super) stable_until: Timestamp,
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
     /// The greatest share of the desired count that was launched.

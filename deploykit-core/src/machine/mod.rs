@@ -300,6 +300,7 @@ impl Machine {
             }
             Phase::Ended(..) => {}
             Phase::Undo(_) => {
+                self.facts.stable_until = self.now.plus(op::COMING_BACK);
                 self.queue = op::of_undo(&self.plan, &self.facts).into();
                 self.next();
             }
@@ -561,6 +562,13 @@ impl Machine {
             Phase::Undo(why) => {
                 let place = self.plan.candidate;
                 match self.op {
+                    Some(Op::AwaitHealthy { .. }) if self.now < self.facts.stable_until => {
+                        // A roll looks anew by itself.
+                        if !matches!(self.queue.front(), Some(Op::Roll { .. })) {
+                            self.queue.push_front(op::BRING_BACK);
+                        }
+                        self.next();
+                    }
                     Some(
                         Op::Ensure { .. }
                         | Op::Roll { .. }
@@ -621,6 +629,7 @@ impl Machine {
         let text = "back to how it was".to_owned();
         self.steps.push(StepTime::new("undo", text, self.now));
         self.paused = None;
+        self.facts.stable_until = self.now.plus(op::COMING_BACK);
         self.phase = Phase::Undo(why);
         self.queue = op::of_undo(&self.plan, &self.facts).into();
         self.next();

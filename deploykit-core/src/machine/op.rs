@@ -54,11 +54,16 @@ pub(super) enum Side {
 
 /// How long the candidate is awaited again before each shift and the promotion, where the plan does not say.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How long stable may take to come back to its capacity before requests return to it.
-const COMING_BACK: Duration = Duration::from_secs(300);
+/// How long stable may take to come back to its capacity before requests return to it, and how long it is waited before
+/// it is looked at anew: tasks may go and counts may change meanwhile.
+pub(super) const COMING_BACK: Duration = Duration::from_secs(300);
+const LOOK_ANEW: Duration = Duration::from_secs(20);
 /// How long the candidate's requests may take to end when it is undone, where the plan does not say: longer than
 /// most, and the requests of an undone candidate are as precious as any.
 const UNDO_DRAIN: Duration = Duration::from_secs(30);
+
+/// Brings stable back to what it has to have.
+pub(super) const BRING_BACK: Op = Op::Ensure { side: Side::Stable, within: LOOK_ANEW };
 
 /// The operations of a step.
 pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
@@ -115,7 +120,7 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     }
     if facts.routing_touched {
         if plan.world.stable.is_some() {
-            ops.push(Op::Ensure { side: Side::Stable, within: COMING_BACK });
+            ops.push(BRING_BACK);
         }
         ops.push(Op::Route { to: plan.world.routing.clone(), undoing: true });
     }

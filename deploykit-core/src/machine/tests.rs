@@ -350,6 +350,10 @@ fn a_stable_that_cannot_come_back_leaves_the_traffic_where_it_is_served() {
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
     run.until("healthy A 2").fail("no room");
+    assert_eq!(run.since("healthy A 2 FAILS"), [""; 0]);
+    run.until("healthy A 2");
+    run.now = run.now.plus(300 * SECOND);
+    run.fail("no room");
     assert_eq!(run.end(), Outcome::NeedsOperator);
     assert_eq!(run.since("healthy A 2 FAILS"), [""; 0]);
     assert!(run.machine.report().problems[0].contains("no room"));
@@ -370,7 +374,10 @@ fn recovering_what_needed_an_operator_undoes_again() {
     let mut run = Run::new(plan(full()));
     run.until("route B 100 %").answer();
     run.event(Event::AbortRequested { by: "ann".into() });
-    run.until("healthy A 2").fail("no room");
+    run.until("healthy A 2");
+    run.now = run.now.plus(300 * SECOND);
+    run.fail("no room");
+    assert_eq!(run.machine.outcome(), Some(&Outcome::NeedsOperator));
     run.event(Event::Recovered { by: owner() });
     assert_eq!(run.end(), Outcome::RolledBack);
     assert!(run.calls.contains(&"retire B".to_owned()));
