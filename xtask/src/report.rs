@@ -37,7 +37,17 @@ impl Report {
 
     /// The places that have answered a failed request, and how many each.
     pub(crate) fn failed_by_place(&self) -> Option<Vec<(&str, u64)>> {
-        let places = self.0["failed_by_place"].as_object()?;
+        self.places("failed_by_place")
+    }
+
+    /// How many requests a place has answered, well or not.
+    pub(crate) fn answered_by(&self, wanted: &str) -> u64 {
+        let places = self.places("answered_by_place").unwrap_or_default();
+        places.iter().find(|(place, _)| *place == wanted).map_or(0, |(_, count)| *count)
+    }
+
+    fn places(&self, name: &str) -> Option<Vec<(&str, u64)>> {
+        let places = self.0[name].as_object()?;
         let counts = places.iter().map(|(place, count)| Some((&**place, count.as_u64()?)));
         let counts = counts.collect::<Option<Vec<_>>>()?;
         Some(counts.into_iter().filter(|(_, count)| *count > 0).collect())

@@ -117,9 +117,10 @@ fn errors(workspace: &Workspace, replicas: u32) -> Result<Got> {
     let outcome = bad_run(replicas, "errors").start(workspace)?;
     let report = &outcome.report;
     let by_place = report.failed_by_place();
-    // Without any failure the version was never tried, and the row would say nothing.
-    let is_from_new_place =
-        by_place.as_ref().is_some_and(|places| matches!(&places[..], [(NEW_PLACE, _)]));
+    let answered = report.answered_by(NEW_PLACE);
+    // Without any answer the version was never tried, and the row would say nothing.
+    let is_from_new_place = answered > 0
+        && by_place.as_ref().is_some_and(|places| places.iter().all(|(by, _)| *by == NEW_PLACE));
     let is_met = ended(&outcome, "rolled_back", ROLLED_BACK) && is_from_new_place;
     let share = match (report.failed(), report.requests()) {
         (Some(failed), Some(requests)) if requests > 0 => {
@@ -128,7 +129,13 @@ fn errors(workspace: &Workspace, replicas: u32) -> Result<Got> {
         _ => "unknown".into(),
     };
     let places = by_place.unwrap_or_default();
-    Ok(Got { is_met, text: format!("{}, share {share}, by place {places:?}", told(&outcome)) })
+    Ok(Got {
+        is_met,
+        text: format!(
+            "{}, share {share}, by place {places:?} of {answered} that {NEW_PLACE} answered",
+            told(&outcome)
+        ),
+    })
 }
 
 fn interrupted(workspace: &Workspace, step: u32) -> Result<Got> {
