@@ -36,7 +36,10 @@ impl Weight {
     /// # Errors
     /// `Invalid` above 100.
     pub fn percent(percent: u16) -> Result<Self> {
-        Self::thousandths(percent.saturating_mul(10))
+        if percent > 100 {
+            return Err(Error::invalid(format!("weight {percent} % is over 100 %")));
+        }
+        Self::thousandths(percent * 10)
     }
 
     /// The share in thousandths.

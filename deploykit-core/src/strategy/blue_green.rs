@@ -86,7 +86,9 @@ impl BlueGreen {
         self
     }
 
-    /// These gates are measured whenever the candidate gets live requests and there is a wait.
+    /// These gates are measured whenever the candidate gets live requests and there is a wait. The test route is closed by
+    /// then: take a gate that asks each target of the candidate or a metric; one that asks the live entry mostly sees the
+    /// old version while the share is small.
     pub fn watch<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
         self.watch = gates.into_iter().map(Into::into).collect();
         self

@@ -1,0 +1,185 @@
+//! From one operation to the next, and back.
+
+use super::op::{self, Op};
+use super::{Gates, Machine, Phase, Why};
+use crate::outcome::{Outcome, StepTime};
+use crate::plan::Step;
+use std::time::Duration;
+
+impl Machine {
+    pub(super) fn enter_step(&mut self, index: usize) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        self.phase = Phase::Forward(index);
+        match self.plan.steps.get(index) {
+            Some(step) => {
+                if let Step::Launch { share } = step {
+                    self.facts.share = self.facts.share.max(Some(*share));
+                }
+                let text = self.plan.describe(index).unwrap_or_default();
+                self.steps.push(StepTime::new(step.name(), text, self.now));
+                self.queue = op::of_step(&self.plan, step, &self.facts).into();
+                self.next();
+            }
+            None => self.end(Outcome::Promoted, None),
+        }
+    }
+
+    /// The current operation is over; what comes next becomes current before [`apply`](Self::apply) returns.
+    pub(super) fn next(&mut self) {
+        self.op = None;
+        self.due = true;
+    }
+
+    pub(super) fn go_on(&mut self) {
+        self.number += 1;
+        if let Some(why) = self.pending.take() {
+            return self.undo(why);
+        }
+        if self.paused.is_some() {
+            return;
+        }
+        let Some(op) = self.queue.pop_front() else {
+            return match self.phase.clone() {
+                Phase::Forward(index) => self.enter_step(index + 1),
+                Phase::Undo(why) => self.undone(why),
+                Phase::Ended(..) => {}
+            };
+        };
+        self.enter(op);
+    }
+
+    pub(super) fn enter(&mut self, op: Op) {
+        (self.entered, self.pauses, self.pause_time, self.waited) =
+            (self.now, 0, Duration::ZERO, self.finishing);
+        if matches!(op, Op::Route { .. } | Op::Test { .. }) {
+            self.unconfirmed = self.facts.unconfirmed;
+            self.facts.unconfirmed = true;
+        }
+        match &op {
+            // What was held before goes on being held after an undo.
+            Op::Launch { place, .. } if *place == self.plan.candidate => {
+                self.facts.launched |= !self.plan.from_held;
+            }
+            Op::Route { to, undoing } => {
+                self.facts.routing_touched |= !undoing;
+                self.facts.routings.push(to.clone());
+            }
+            Op::Test { place } => self.facts.test_touched |= place.is_some(),
+            Op::Measure { gates } | Op::Soak { gates, .. } => {
+                self.gates = Gates::new(gates.clone(), self.now, self.finishing);
+            }
+            _ => {}
+        }
+        self.op = Some(op);
+        self.look_at_gates();
+    }
+
+    /// The current operation failed for good.
+    pub(super) fn failed(&mut self, text: String) {
+        if self.facts.promoted {
+            // The new version serves; what is left over becomes an obligation that `settle` works off.
+            self.facts.notes.push(text);
+            self.facts.hold_until = Some(self.now);
+            return self.end(Outcome::Promoted, None);
+        }
+        match self.phase.clone() {
+            Phase::Undo(why) => {
+                let place = self.plan.candidate;
+                match self.op {
+                    Some(Op::AwaitHealthy { .. }) if self.now < self.facts.stable_until => {
+                        // A roll looks anew by itself.
+                        if !matches!(self.queue.front(), Some(Op::Roll { .. })) {
+                            self.queue.push_front(op::BRING_BACK);
+                        }
+                        self.next();
+                    }
+                    Some(
+                        Op::Ensure { .. }
+                        | Op::Roll { .. }
+                        | Op::Register { .. }
+                        | Op::Launch { .. }
+                        | Op::AwaitHealthy { .. },
+                    ) => {
+                        self.facts
+                            .problems
+                            .push(format!("stable cannot take the requests back: {text}"));
+                        self.undone(why);
+                    }
+                    Some(Op::Route { .. }) => {
+                        self.facts.problems.push(format!(
+                            "the requests could not be taken off place {place}: {text}"
+                        ));
+                        self.undone(why);
+                    }
+                    Some(Op::Drain { .. }) => {
+                        self.facts
+                            .problems
+                            .push(format!("place {place} could not be drained: {text}"));
+                        self.undone(why);
+                    }
+                    _ => {
+                        self.facts.problems.push(text);
+                        self.next();
+                    }
+                }
+            }
+            Phase::Forward(_) => {
+                let pending = self.pending.take();
+                self.op = None;
+                self.undo(pending.unwrap_or(Why { text, aborted_by: None }));
+            }
+            Phase::Ended(..) => {}
+        }
+    }
+
+    /// Undoes, at once or as soon as the mutation in flight is answered.
+    pub(super) fn turn_back(&mut self, why: Why) {
+        if !matches!(self.phase, Phase::Forward(_)) || self.facts.promoted {
+            return;
+        }
+        self.paused = None;
+        let mutating = self.main_call().is_some_and(|call| call.is_mutation());
+        if mutating && self.op != Some(Op::Promote) {
+            self.pending.get_or_insert(why);
+        } else {
+            self.undo(why);
+        }
+    }
+
+    pub(super) fn undo(&mut self, why: Why) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        let text = "back to how it was".to_owned();
+        self.steps.push(StepTime::new("undo", text, self.now));
+        self.paused = None;
+        self.facts.stable_until = self.now.plus(op::COMING_BACK);
+        self.phase = Phase::Undo(why);
+        self.queue = op::of_undo(&self.plan, &self.facts).into();
+        self.next();
+    }
+
+    pub(super) fn undone(&mut self, why: Why) {
+        if self.facts.problems.is_empty() {
+            let outcome = match why.aborted_by {
+                Some(by) => Outcome::Aborted { by },
+                None => Outcome::RolledBack,
+            };
+            self.end(outcome, Some(why.text));
+        } else {
+            self.end(Outcome::NeedsOperator, Some(why.text));
+        }
+    }
+
+    pub(super) fn end(&mut self, outcome: Outcome, why: Option<String>) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(self.now);
+        }
+        self.op = None;
+        self.queue.clear();
+        self.number += 1;
+        self.phase = Phase::Ended(outcome, why);
+    }
+}
