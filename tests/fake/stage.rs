@@ -54,8 +54,8 @@ pub(crate) async fn play(scenario: impl AsyncFnOnce(&Fake)) {
 impl Stage for Fake {
     type Load = RunningTraffic;
 
-    /// More than the hour of the longest bake.
-    const PATIENCE: Duration = Duration::from_secs(8 * 3_600);
+    /// Longer than a lease and than a failing call is made again.
+    const PATIENCE: Duration = Duration::from_secs(600);
 
     fn basics(&self) -> &Basics {
         &self.basics

@@ -83,7 +83,7 @@ pub(crate) async fn a_held_place_is_removed_when_its_time_is_over<S: Stage>(stag
                 if let Some(place) = deployer.settle(&stage.basics().service).await.unwrap() {
                     return place;
                 }
-                tokio::time::sleep(SHORT / 10).await;
+                tokio::time::sleep(SHORT / 3).await;
             }
         };
         tokio::time::timeout(S::PATIENCE, wait).await

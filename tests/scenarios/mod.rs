@@ -53,6 +53,7 @@ macro_rules! play_all {
 
         $play!(others::a_service_that_is_being_deployed_is_refused_to_others_who_are_told_by_whom);
         $play!(others::of_two_who_deploy_at_once_one_is_refused);
+        $play!(others::one_deployer_deploys_a_service_once_at_a_time);
         $play!(others::a_plan_for_a_world_that_is_gone_is_refused);
         $play!(others::a_desired_count_that_somebody_raised_is_what_the_new_version_gets);
         $play!(others::a_desired_count_that_somebody_raised_outlasts_an_abort);

@@ -1,8 +1,8 @@
 //! Somebody else is there too.
 
 use deploykit::{
-    Change, ErrorKind, Launch, LoadBalancer, Orchestrator, Outcome, Place, RolloutId, Routing,
-    Weight,
+    Change, Deployer, ErrorKind, Launch, LoadBalancer, Orchestrator, Outcome, Place, RolloutId,
+    Routing, Weight,
 };
 
 use super::recorded;
@@ -39,9 +39,19 @@ pub(crate) async fn a_service_that_is_being_deployed_is_refused_to_others_who_ar
 
 pub(crate) async fn of_two_who_deploy_at_once_one_is_refused<S: Stage>(stage: &S) {
     serving(stage).await;
+    at_once(stage, deployer(stage).await, deployer_of(stage, "bob").await).await;
+}
+
+pub(crate) async fn one_deployer_deploys_a_service_once_at_a_time<S: Stage>(stage: &S) {
+    serving(stage).await;
+    let alice = deployer(stage).await;
+    at_once(stage, alice.clone(), alice).await;
+}
+
+/// Two deployments of one plan, of which one is refused and the other one is not disturbed.
+async fn at_once<S: Stage>(stage: &S, one: Deployer, other: Deployer) {
     let plan = plan(stage, Version::Better, &plain()).await;
-    let (alice, bob) = (deployer(stage).await, deployer_of(stage, "bob").await);
-    let (one, other) = tokio::join!(alice.deploy(plan.clone()), bob.deploy(plan));
+    let (one, other) = tokio::join!(one.deploy(plan.clone()), other.deploy(plan));
     let (rollout, error) = match (one, other) {
         (Ok(rollout), Err(error)) | (Err(error), Ok(rollout)) => (rollout, error),
         other => panic!("not exactly one of them: {other:?}"),
@@ -88,6 +98,11 @@ pub(crate) async fn a_desired_count_that_somebody_raised_is_what_the_new_version
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     let seen = seen(stage).await;
     assert!(seen.is_only(Place::B, 3), "{seen:#?}");
+    let changes = stage.basics().log.changes();
+    let at = |wanted| changes.iter().position(|change| *change == wanted);
+    let launched = at(recorded::Change::Launch(Place::B, 3));
+    let routed = at(recorded::Change::Routing(Routing::all_to(Place::B)));
+    assert!(launched.is_some() && launched < routed, "{changes:?}");
 }
 
 pub(crate) async fn a_desired_count_that_somebody_raised_outlasts_an_abort<S: Stage>(stage: &S) {
