@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
-    Canary, Change, Deployer, MemoryStore, Outcome, Place, Report, Rolling, ServiceName, Strategy,
-    Weight,
+    BlueGreen, Canary, Change, Deployer, MemoryStore, Outcome, Place, Report, Rolling, ServiceName,
+    ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
 
@@ -145,4 +145,72 @@ async fn a_bad_canary_fails_at_most_what_it_answered() {
 fn an_unknown_preset_lists_those_that_there_are() {
     let error = Canary::preset("Canary10Percent").unwrap_err();
     assert!(error.hint().unwrap().contains("ECSCanary10Percent5Minutes"), "{error}");
+}
+
+/// A deployer of workers, and a worker with `count` tasks on version 1.
+async fn worker(world: &World, count: u32) -> Deployer {
+    let deployer = Deployer::builder()
+        .registry(world.registry())
+        .orchestrator(world.orchestrator())
+        .without_balancer()
+        .store(MemoryStore::new())
+        .clock(world.clock())
+        .build();
+    world.image("work:1", Behaviour::good()).unwrap();
+    let first = Change::to("work:1").with_spec(ServiceSpec::worker()).with_replicas(count);
+    let plan = deployer.plan("work", &BlueGreen::new(), first).await.unwrap();
+    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    deployer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_replaced_at_once_or_in_batches() {
+    let strategies: [Box<dyn Strategy>; 3] = [
+        Box::new(BlueGreen::new().bake(Duration::from_secs(5))),
+        Box::new(Rolling::start_first()),
+        Box::new(Rolling::stop_first()),
+    ];
+    for strategy in strategies {
+        let world = World::new(7);
+        let deployer = worker(&world, 3).await;
+        world.image("work:2", Behaviour::good()).unwrap();
+        let plan = deployer.plan("work", &strategy, Change::to("work:2")).await.unwrap();
+        let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+        let after = world.snapshot(&ServiceName::new("work").unwrap());
+        assert_eq!((after.places.len(), after.places[&Place::B].ready), (1, 3), "{after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_worker_ends_as_it_began() {
+    for strategy in [Rolling::start_first(), Rolling::stop_first()] {
+        let world = World::new(7);
+        let deployer = worker(&world, 3).await;
+        world.image("work:2", Behaviour::good().crashes()).unwrap();
+        let work = ServiceName::new("work").unwrap();
+        let plan = deployer.plan(&work, &strategy, Change::to("work:2")).await.unwrap();
+        let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+        let after = world.snapshot(&work);
+        assert_eq!((after.places.len(), after.places[&Place::A].ready), (1, 3), "{after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_of_a_worker_is_refused_with_what_to_do_instead() {
+    let world = World::new(7);
+    let deployer = worker(&world, 3).await;
+    let canary = Canary::linear(Weight::percent(10).unwrap(), Duration::from_secs(1));
+    let error = deployer.plan("work", &canary, Change::restart()).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("roll a worker"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_that_could_never_replace_a_task_is_refused() {
+    let (world, service) = world(4, Behaviour::good());
+    let none = Rolling::new().surge(0).unavailable(0);
+    let error = deployer(&world).plan(&service, &none, Change::to("web:2")).await.unwrap_err();
+    assert!(error.message().contains("surge and unavailable are both zero"), "{error}");
 }
