@@ -5,6 +5,7 @@ mod check;
 mod display;
 mod draft;
 mod estimate;
+mod mermaid;
 
 use std::time::Duration;
 

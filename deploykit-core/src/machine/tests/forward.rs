@@ -199,3 +199,14 @@ fn any_number_of_soaks_may_be_over_at_once() {
     run.event(Event::FinishRequested { by: "ann".into() });
     assert_eq!(run.end(), Outcome::Promoted);
 }
+
+#[test]
+fn a_plan_as_a_flowchart_leads_through_all_steps_and_boxes_what_is_undone_by_itself() {
+    let text = plan(full()).to_mermaid();
+    assert!(text.starts_with("flowchart TD\n"));
+    for arrow in ["begin --> s1", "s1 --> s2", "s10 --> s11", "s11 --> done", "back --> begin"] {
+        assert!(text.contains(arrow), "{arrow} is missing in\n{text}");
+    }
+    let boxed = &text[text.find("subgraph").unwrap()..text.find("\n  end\n").unwrap()];
+    assert!(boxed.contains("10. promote") && !boxed.contains("11. retire"), "{text}");
+}
