@@ -18,7 +18,8 @@ async fn rolled_back<S: Stage>(stage: &S, version: Version, strategy: &BlueGreen
 }
 
 pub(crate) async fn a_version_that_crashes_is_rolled_back_by_itself<S: Stage>(stage: &S) {
-    let report = rolled_back(stage, Version::Crash, &careful()).await;
+    let report = rolled_back(stage, Version::Crash, &careful().healthy_within(LONG)).await;
+    assert!(report.duration() < LONG, "it waits for what has crashed: {report}");
     let why = report.why.unwrap();
     assert!(why.contains("exited with code 3"), "{why}");
 }
@@ -36,6 +37,17 @@ pub(crate) async fn a_version_that_is_too_slow_for_its_gate_is_rolled_back_by_it
     let report = rolled_back(stage, Version::Slow, &careful()).await;
     let why = report.why.unwrap();
     assert!(why.contains("gate smoke"), "{why}");
+}
+
+pub(crate) async fn a_version_that_nobody_can_judge_is_rolled_back_by_itself<S: Stage>(stage: &S) {
+    let mut silent = often("switch");
+    // It may say nothing for as long as it is waited for.
+    silent.judge = silent.judge.with_inconclusive_limit(1_000).with_deadline(SHORT * 2);
+    stage.basics().switch.know_nothing();
+    let strategy = plain().watch([silent]).bake(SHORT);
+    let report = rolled_back(stage, Version::Better, &strategy).await;
+    let why = report.why.unwrap();
+    assert!(why.contains("gate switch"), "{why}");
 }
 
 pub(crate) async fn of_a_version_that_errs_under_live_requests_only_its_own_answers_fail<

@@ -23,6 +23,7 @@ macro_rules! play_all {
         $play!(bad::a_version_that_crashes_is_rolled_back_by_itself);
         $play!(bad::a_version_that_is_never_ready_is_rolled_back_by_itself);
         $play!(bad::a_version_that_is_too_slow_for_its_gate_is_rolled_back_by_itself);
+        $play!(bad::a_version_that_nobody_can_judge_is_rolled_back_by_itself);
         $play!(bad::of_a_version_that_errs_under_live_requests_only_its_own_answers_fail);
         $play!(bad::a_bad_first_deployment_leaves_nothing);
         $play!(bad::a_first_deployment_that_errs_under_live_requests_leaves_nothing);
