@@ -58,7 +58,7 @@ async fn a_task_that_runs_out_of_memory_says_so() {
 }
 
 #[tokio::test]
-async fn a_task_whose_readiness_path_refuses_is_never_ready() {
+async fn a_task_whose_readiness_path_refuses_is_never_ready_and_says_what_it_answers() {
     on_docker("unready", async |world| {
         let revision = world.register("unhealthy", http()).await;
         world.launch(&revision, 1).await;
@@ -67,8 +67,13 @@ async fn a_task_whose_readiness_path_refuses_is_never_ready() {
         for _ in 0..20 {
             world.docker.changed(&world.service, Duration::from_millis(100)).await;
             let state = world.docker.observe(&world.service).await.unwrap();
-            assert_eq!(state.place(Place::A).unwrap().tasks[0].state, TaskState::Starting);
+            assert_ne!(state.place(Place::A).unwrap().tasks[0].state, TaskState::Ready);
         }
+        let refused = |p: &deploykit_core::PlaceState| match &p.tasks[0].state {
+            TaskState::Unhealthy { why } => why.contains("answered 503"),
+            _ => false,
+        };
+        world.until("told why", refused).await;
     })
     .await;
 }
