@@ -94,7 +94,7 @@ pub(crate) async fn a_held_place_is_removed_when_its_time_is_over<S: Stage>(stag
     assert!(seen(stage).await.is_only(Place::B, 2));
 }
 
-pub(crate) async fn the_next_deployment_removes_what_is_held_first<S: Stage>(stage: &S) {
+pub(crate) async fn the_next_deployment_leaves_nothing_of_what_was_held<S: Stage>(stage: &S) {
     held(stage).await;
     let (report, tally) =
         under_load(stage, async || deploy(stage, Version::Good, &plain()).await).await;

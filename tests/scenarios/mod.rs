@@ -43,7 +43,7 @@ macro_rules! play_all {
         $play!(again::a_rollback_brings_back_what_is_not_held_any_more);
         $play!(again::a_held_place_is_kept_until_its_time_is_over);
         $play!(again::a_held_place_is_removed_when_its_time_is_over);
-        $play!(again::the_next_deployment_removes_what_is_held_first);
+        $play!(again::the_next_deployment_leaves_nothing_of_what_was_held);
 
         $play!(orphan::a_rollout_whose_deployer_died_is_undone_by_the_next);
         $play!(orphan::a_rollout_whose_plan_says_so_goes_on_after_its_deployer_died);
