@@ -35,10 +35,12 @@ pub use gate::{AllOf, AnyOf, FunctionGate, TcpGate, all_of, any_of, gate_fn};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use machine::{EffectId, Event, Record, Seen, Survey};
-pub use name::{ApproverName, GateName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId};
+pub use name::{
+    ApproverName, GateName, HookName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId,
+};
 pub use outcome::{Outcome, Report, Roles, StepTime};
 pub use plan::{
-    Amount, Draft, Estimate, Fingerprint, GateUse, OnOrphan, Plan, Roll, Standing, Step,
+    Amount, Draft, Estimate, Fingerprint, GateUse, HookUse, OnOrphan, Plan, Roll, Standing, Step,
 };
 pub use provider::{
     Approval, ApprovalRequest, Approver, BalancerCapability, BalancerState, Endpoint, Entry,
@@ -46,6 +48,7 @@ pub use provider::{
     OrchestratorCapability, PlaceState, Registry, ServiceState, Target, TargetHealth, Task,
     TaskState, Verdict,
 };
+pub use provider::{FunctionHook, GateHook, Hook, HookContext, Point, hook_fn, hook_of};
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};

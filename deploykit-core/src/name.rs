@@ -63,6 +63,10 @@ text_name! {
     ApproverName
 }
 text_name! {
+    /// The name under which a hook was given to the deployer and stands in plans.
+    HookName
+}
+text_name! {
     /// The name under which a gate was given to the deployer and stands in plans.
     GateName
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Deployer;
 use crate::driver::Providers;
-use crate::name::{ApproverName, GateName};
-use crate::provider::{Approver, HealthGate, LoadBalancer, Orchestrator, Registry};
+use crate::name::{ApproverName, GateName, HookName};
+use crate::provider::{Approver, HealthGate, Hook, LoadBalancer, Orchestrator, Registry};
 use crate::store::{Store, Timed};
 use crate::time::{Clock, SystemClock};
 
@@ -30,6 +30,7 @@ pub struct DeployerBuilder<R, O, B, S> {
     balancer: B,
     store: S,
     gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    hooks: BTreeMap<HookName, Arc<dyn Hook>>,
     approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
     clock: Arc<dyn Clock>,
     owner: Option<String>,
@@ -45,6 +46,7 @@ impl Deployer {
             balancer: Missing,
             store: Missing,
             gates: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             approvers: BTreeMap::new(),
             clock: Arc::new(SystemClock),
             owner: None,
@@ -56,8 +58,18 @@ impl Deployer {
 impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Knows what images mean.
     pub fn registry(self, registry: impl Registry) -> DeployerBuilder<Arc<dyn Registry>, O, B, S> {
-        let Self { orchestrator, balancer, store, gates, approvers, clock, owner, lease, .. } =
-            self;
+        let Self {
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            hooks,
+            approvers,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
         let registry = Arc::new(registry);
         DeployerBuilder {
             registry,
@@ -65,6 +77,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
             balancer,
             store,
             gates,
+            hooks,
             approvers,
             clock,
             owner,
@@ -77,7 +90,9 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         orchestrator: impl Orchestrator,
     ) -> DeployerBuilder<R, Arc<dyn Orchestrator>, B, S> {
-        let Self { registry, balancer, store, gates, approvers, clock, owner, lease, .. } = self;
+        let Self {
+            registry, balancer, store, gates, hooks, approvers, clock, owner, lease, ..
+        } = self;
         let orchestrator = Arc::new(orchestrator);
         DeployerBuilder {
             registry,
@@ -85,6 +100,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
             balancer,
             store,
             gates,
+            hooks,
             approvers,
             clock,
             owner,
@@ -97,8 +113,18 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         balancer: impl LoadBalancer,
     ) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self { registry, orchestrator, store, gates, approvers, clock, owner, lease, .. } =
-            self;
+        let Self {
+            registry,
+            orchestrator,
+            store,
+            gates,
+            hooks,
+            approvers,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
         let balancer: Option<Arc<dyn LoadBalancer>> = Some(Arc::new(balancer));
         DeployerBuilder {
             registry,
@@ -106,6 +132,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
             balancer,
             store,
             gates,
+            hooks,
             approvers,
             clock,
             owner,
@@ -115,14 +142,25 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
 
     /// Says that the services are workers: nothing sends requests to them.
     pub fn without_balancer(self) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self { registry, orchestrator, store, gates, approvers, clock, owner, lease, .. } =
-            self;
+        let Self {
+            registry,
+            orchestrator,
+            store,
+            gates,
+            hooks,
+            approvers,
+            clock,
+            owner,
+            lease,
+            ..
+        } = self;
         DeployerBuilder {
             registry,
             orchestrator,
             balancer: None,
             store,
             gates,
+            hooks,
             approvers,
             clock,
             owner,
@@ -133,7 +171,16 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Keeps what is decided.
     pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
         let Self {
-            registry, orchestrator, balancer, gates, approvers, clock, owner, lease, ..
+            registry,
+            orchestrator,
+            balancer,
+            gates,
+            hooks,
+            approvers,
+            clock,
+            owner,
+            lease,
+            ..
         } = self;
         let store = Arc::new(Timed(store));
         DeployerBuilder {
@@ -142,6 +189,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
             balancer,
             store,
             gates,
+            hooks,
             approvers,
             clock,
             owner,
@@ -152,6 +200,12 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Gives a gate the name under which plans use it.
     pub fn gate(mut self, name: impl Into<GateName>, gate: impl HealthGate) -> Self {
         self.gates.insert(name.into(), Arc::new(gate));
+        self
+    }
+
+    /// Gives a hook the name under which plans run it.
+    pub fn hook(mut self, name: impl Into<HookName>, hook: impl Hook) -> Self {
+        self.hooks.insert(name.into(), Arc::new(hook));
         self
     }
 
@@ -192,14 +246,31 @@ impl
     /// The deployer.
     #[must_use]
     pub fn build(self) -> Deployer {
-        let Self { registry, orchestrator, balancer, store, gates, approvers, clock, owner, lease } =
-            self;
+        let Self {
+            registry,
+            orchestrator,
+            balancer,
+            store,
+            gates,
+            hooks,
+            approvers,
+            clock,
+            owner,
+            lease,
+        } = self;
         let name = owner
             .or_else(|| std::env::var("USER").ok())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "deploykit".to_owned());
-        let providers =
-            Arc::new(Providers { registry, orchestrator, balancer, gates, approvers, clock });
+        let providers = Arc::new(Providers {
+            registry,
+            orchestrator,
+            balancer,
+            gates,
+            hooks,
+            approvers,
+            clock,
+        });
         Deployer { providers, store, name, lease }
     }
 }

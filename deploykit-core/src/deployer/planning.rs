@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::{Change, Deployer, release_blob};
-use crate::driver::quick;
+use crate::driver::{Providers, missing, quick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageRef, PinnedImage};
 use crate::name::{Place, RevisionId, Role, ServiceName};
-use crate::plan::{Draft, FORMAT, Fingerprint, Plan, Standing, Step};
+use crate::plan::{Draft, FORMAT, Fingerprint, HookUse, Plan, Standing, Step};
 use crate::provider::ServiceState;
 use crate::release::Release;
 use crate::routing::{Routing, Weight};
@@ -178,6 +178,7 @@ impl Deployer {
             world: found.world,
             steps,
             on_orphan: draft.on_orphan,
+            hooks: Vec::new(),
         };
         self.check(&plan)?;
         Ok(plan)
@@ -227,6 +228,7 @@ impl Deployer {
             world: found.world,
             steps: draft.steps,
             on_orphan: draft.on_orphan,
+            hooks: Vec::new(),
         };
         self.check(&plan)?;
         Ok(plan)
@@ -240,36 +242,28 @@ impl Deployer {
             e.within(format_args!("plan for {}", plan.service))
                 .or_hint("let Deployer::plan make the plan, or mend that step")
         })?;
-        self.check_names(&plan.steps)
+        self.check_names(&plan.steps, &plan.hooks)
     }
 
-    /// Checks that the deployer has every gate and approver that the steps name.
-    pub(super) fn check_names(&self, steps: &[Step]) -> Result<()> {
+    /// Checks that the deployer has every gate and approver that the steps name, and the hooks.
+    pub(super) fn check_names(&self, steps: &[Step], hooks: &[HookUse]) -> Result<()> {
+        let Providers { gates, approvers, hooks: known, .. } = &*self.providers;
         for gate in steps.iter().flat_map(Step::gates) {
-            if !self.providers.gates.contains_key(&gate.gate) {
-                let name = gate.gate.as_str();
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("the plan names gate {name:?}, which the deployer does not have"),
-                )
-                .with_hint("give it to the builder: .gate(name, gate)"));
+            if !gates.contains_key(&gate.gate) {
+                return Err(missing("gate", gate.gate.as_str()));
             }
         }
         for step in steps {
             if let Step::Approve { approver: Some(name), .. } = step
-                && !self.providers.approvers.contains_key(name)
+                && !approvers.contains_key(name)
             {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "the plan names approver {:?}, which the deployer does not have",
-                        name.as_str()
-                    ),
-                )
-                .with_hint("give it to the builder: .approver(name, approver)"));
+                return Err(missing("approver", name.as_str()));
             }
         }
-        Ok(())
+        match hooks.iter().find(|hook| !known.contains_key(&hook.hook)) {
+            Some(hook) => Err(missing("hook", hook.hook.as_str())),
+            None => Ok(()),
+        }
     }
 }
 

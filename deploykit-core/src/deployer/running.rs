@@ -149,7 +149,9 @@ impl Deployer {
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
-        self.check_names(machine.steps_after_recovery())?;
+        let left = machine.steps_after_recovery();
+        let hooks = if left.is_empty() { &[] } else { machine.plan().hooks.as_slice() };
+        self.check_names(left, hooks)?;
         Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-pub(crate) use perform::{Performer, Providers, quick};
+pub(crate) use perform::{Performer, Providers, missing, quick};
 pub use update::{Update, UpdateKind};
 
 use crate::error::{Error, ErrorKind, Result};

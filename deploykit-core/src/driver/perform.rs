@@ -11,11 +11,13 @@ use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::PinnedImage;
 use crate::machine::{Call, Seen, Survey};
-use crate::name::{ApproverName, GateName, Place, RevisionId, RolloutId, ServiceName, TaskId};
+use crate::name::{
+    ApproverName, GateName, HookName, Place, RevisionId, RolloutId, ServiceName, TaskId,
+};
 use crate::plan::Plan;
 use crate::provider::{
-    Approval, ApprovalRequest, Approver, GateContext, HealthGate, Launch, LoadBalancer,
-    Measurement, Orchestrator, Registry, TargetHealth, Task, TaskState,
+    Approval, ApprovalRequest, Approver, GateContext, HealthGate, Hook, HookContext, Launch,
+    LoadBalancer, Measurement, Orchestrator, Point, Registry, TargetHealth, Task, TaskState,
 };
 use crate::release::Release;
 use crate::time::{Clock, Timestamp, human};
@@ -38,6 +40,7 @@ pub(crate) struct Providers {
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
     pub(crate) balancer: Option<Arc<dyn LoadBalancer>>,
     pub(crate) gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
+    pub(crate) hooks: BTreeMap<HookName, Arc<dyn Hook>>,
     pub(crate) approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -131,6 +134,9 @@ impl Performer {
             Call::Drain { place, tasks, until } => self.drain(place, &tasks, until).await,
             Call::Stop { place, tasks } => self.stop(place, &tasks).await,
             Call::Ask { approver } => self.ask(&approver).await,
+            Call::Hook { hook, point, why, until } => {
+                self.hook(&hook, point, why, until, revision).await
+            }
             Call::Retire { place } => self.retire(place).await,
             Call::Decide => Ok(Answer::Done(None)),
         };
@@ -188,13 +194,8 @@ impl Performer {
     }
 
     async fn ask(&self, name: &ApproverName) -> Result<Answer> {
-        let approver = self.providers.approvers.get(name).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("the deployer has no approver {:?}", name.as_str()),
-            )
-            .with_hint("give it to the builder: .approver(name, approver)")
-        })?;
+        let approver =
+            self.providers.approvers.get(name).ok_or_else(|| missing("approver", name.as_str()))?;
         let release = self.release.clone();
         let request = ApprovalRequest::new(self.service.clone(), self.rollout.clone(), release);
         // The plan's deadline ends the asking.
@@ -205,6 +206,33 @@ impl Performer {
             })
         });
         Ok(Answer::Decided(asked.await?))
+    }
+
+    async fn hook(
+        &self,
+        name: &HookName,
+        point: Point,
+        why: Option<String>,
+        until: Timestamp,
+        revision: Option<RevisionId>,
+    ) -> Result<Answer> {
+        let hook = self.providers.hooks.get(name).ok_or_else(|| missing("hook", name.as_str()))?;
+        let limit = until.since(self.now());
+        let run = AssertUnwindSafe(async {
+            let mut context = HookContext::new(point, self.gate_context(revision).await?);
+            context.why = why;
+            hook.run(&context).await
+        });
+        let ran = match timeout(limit, run.catch_unwind()).await {
+            Ok(Ok(ran)) => ran,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Other, "it panicked")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("it did not end within {}", human(limit)),
+            )),
+        };
+        ran.map_err(|e| e.within(format_args!("{name} at {point}")))?;
+        Ok(Answer::Done(None))
     }
 
     /// One measurement. Whatever keeps it from being one says nothing about the version.
@@ -318,4 +346,11 @@ fn unready_first(tasks: &[Task]) -> Vec<TaskId> {
     let ready = |task: &&Task| task.state == TaskState::Ready;
     let dead = tasks.iter().filter(|t| !ready(t) && t.state != TaskState::Stopping);
     dead.chain(tasks.iter().filter(ready)).map(|task| task.id.clone()).collect()
+}
+
+/// The error for a name in a plan that the deployer was not given.
+pub(crate) fn missing(what: &str, name: &str) -> Error {
+    let message = format!("the plan names {what} {name:?}, which the deployer does not have");
+    Error::new(ErrorKind::NotFound, message)
+        .with_hint(format!("give it to the builder: .{what}({name:?}, ..)"))
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ApproverName, GateName, Place, RevisionId, TaskId};
+use crate::name::{ApproverName, GateName, HookName, Place, RevisionId, TaskId};
+use crate::provider::Point;
 use crate::release::Release;
 use crate::routing::Routing;
 use crate::time::Timestamp;
@@ -57,6 +58,8 @@ pub(crate) enum Call {
     Ask { approver: ApproverName },
     /// Mutation: remove a place.
     Retire { place: Place },
+    /// Run a hook; awaited like a mutation, and bounded.
+    Hook { hook: HookName, point: Point, why: Option<String>, until: Timestamp },
     /// Nothing outside: the journal's line is the change.
     Decide,
 }
@@ -79,6 +82,7 @@ impl Call {
         match self {
             Self::Launch { .. }
             | Self::Stop { .. }
+            | Self::Hook { .. }
             | Self::Route(_)
             | Self::Test { .. }
             | Self::Retire { .. }
@@ -109,6 +113,7 @@ impl Call {
             Self::Drain { .. } => "drain",
             Self::Stop { .. } => "stop",
             Self::Ask { .. } => "ask",
+            Self::Hook { .. } => "hook",
             Self::Retire { .. } => "retire",
             Self::Decide => "decide",
         }

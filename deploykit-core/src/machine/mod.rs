@@ -311,8 +311,8 @@ impl Machine {
                 self.undo(Why { text, aborted_by: None });
             }
             Phase::Forward(index) => match self.plan.steps.get(index) {
-                Some(step) if !self.steps.is_empty() => {
-                    self.queue = op::of_step(&self.plan, step, &self.facts).into();
+                Some(_) if !self.steps.is_empty() => {
+                    self.queue = op::of_step(&self.plan, index, &self.facts).into();
                     self.next();
                 }
                 _ => self.enter_step(index),

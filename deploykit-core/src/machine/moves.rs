@@ -19,7 +19,7 @@ impl Machine {
                 }
                 let text = self.plan.describe(index).unwrap_or_default();
                 self.steps.push(StepTime::new(step.name(), text, self.now));
-                self.queue = op::of_step(&self.plan, step, &self.facts).into();
+                self.queue = op::of_step(&self.plan, index, &self.facts).into();
                 self.next();
             }
             None => self.end(Outcome::Promoted, None),
@@ -112,6 +112,11 @@ impl Machine {
                             "the requests could not be taken off place {place}: {text}"
                         ));
                         self.undone(why);
+                    }
+                    // Undoing needs none of them.
+                    Some(Op::Hook(_)) => {
+                        self.facts.notes.push(text);
+                        self.next();
                     }
                     Some(Op::Drain { .. }) => {
                         self.facts

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use crate::name::{ApproverName, Place, Role, TaskId};
-use crate::plan::{GateUse, Plan, Step};
+use crate::plan::{GateUse, HookUse, Plan, Step};
+use crate::provider::Point;
 use crate::routing::{Routing, Weight};
 
 /// One operation: at most one change, or one wait.
@@ -36,6 +37,8 @@ pub(super) enum Op {
     Roll { to: Side },
     /// Tasks of a place are stopped.
     Stop { place: Place, tasks: Vec<TaskId> },
+    /// A hook runs.
+    Hook(HookUse),
     /// Somebody approves.
     Approve { approver: Option<ApproverName>, within: Duration },
     /// The requests of tasks end; of all tasks of the place where none are named.
@@ -65,8 +68,65 @@ const UNDO_DRAIN: Duration = Duration::from_secs(30);
 /// Brings stable back to what it has to have.
 pub(super) const BRING_BACK: Op = Op::Ensure { side: Side::Stable, within: LOOK_ANEW };
 
-/// The operations of a step.
-pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
+/// The operations of a step, with the hooks around them.
+pub(super) fn of_step(plan: &Plan, index: usize, facts: &Facts) -> Vec<Op> {
+    let Some(step) = plan.steps.get(index) else { return Vec::new() };
+    let (before, after) = points(plan, index, step);
+    let mut ops: Vec<Op> = before.into_iter().flat_map(|point| hooks(plan, point)).collect();
+    ops.extend(of_step_alone(plan, step, facts));
+    ops.extend(after.into_iter().flat_map(|point| hooks(plan, point)));
+    ops
+}
+
+fn hooks(plan: &Plan, point: Point) -> impl Iterator<Item = Op> {
+    plan.hooks.iter().filter(move |hook| hook.point == point).cloned().map(Op::Hook)
+}
+
+/// The points before and after a step.
+fn points(plan: &Plan, index: usize, step: &Step) -> (Vec<Point>, Vec<Point>) {
+    let earlier = plan.steps.get(..index).unwrap_or_default();
+    let first = |is: fn(&Step) -> bool| !earlier.iter().any(is);
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    if index == 0 {
+        before.push(Point::ReconcileService);
+    }
+    match step {
+        Step::Launch { .. } if first(|step| matches!(step, Step::Launch { .. })) => {
+            before.push(Point::PreScaleUp);
+        }
+        Step::AwaitHealthy { .. } if first(|step| matches!(step, Step::AwaitHealthy { .. })) => {
+            after.push(Point::PostScaleUp);
+        }
+        Step::OpenTest => {
+            before.push(Point::TestTrafficShift);
+            after.push(Point::PostTestTrafficShift);
+        }
+        Step::Shift { weight } => {
+            if first(|step| matches!(step, Step::Shift { .. })) {
+                before.push(Point::PreProductionTrafficShift);
+            }
+            before.push(Point::ProductionTrafficShift);
+            if *weight == Weight::ALL {
+                after.push(Point::PostProductionTrafficShift);
+            }
+        }
+        Step::Roll(_) => {
+            before.extend([
+                Point::PreScaleUp,
+                Point::PreProductionTrafficShift,
+                Point::ProductionTrafficShift,
+            ]);
+            after.extend([Point::PostScaleUp, Point::PostProductionTrafficShift]);
+        }
+        Step::Hold { .. } | Step::Retire { .. } if earlier.contains(&Step::Promote) => {
+            before.push(Point::CleanUp);
+        }
+        _ => {}
+    }
+    (before, after)
+}
+
+fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
     let again = Op::Ensure { side: Side::Candidate, within: within(plan).unwrap_or(AGAIN) };
     match step {
         Step::Launch { .. } => vec![Op::Register { side: Side::Candidate }, Op::Grow],
@@ -112,7 +172,7 @@ pub(super) fn of_step(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
 /// What is done to get back to how it was: traffic first, then capacity.
 pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     let candidate = plan.candidate;
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> = hooks(plan, Point::OnUndo).collect();
     if facts.roll.is_some() {
         // The way back keeps the bounds of the way forward.
         ops.push(Op::Register { side: Side::Stable });
@@ -131,6 +191,7 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
         ops.push(Op::Drain { place: candidate, tasks: Vec::new(), within: drain(plan) });
         ops.push(Op::Retire { place: candidate });
     }
+    ops.extend(hooks(plan, Point::OnUndone));
     ops
 }
 

@@ -73,6 +73,15 @@ impl Machine {
                 })
             }
             Op::Test { place } => Call::Test { place: *place, unconfirmed: self.unconfirmed },
+            Op::Hook(hook) => Call::Hook {
+                hook: hook.hook.clone(),
+                point: hook.point,
+                why: match &self.phase {
+                    Phase::Undo(why) => Some(why.text.clone()),
+                    _ => None,
+                },
+                until: self.entered.plus(hook.within),
+            },
             Op::Measure { .. } => return None,
             Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
             Op::Soak { time, .. } => {

@@ -67,6 +67,9 @@ impl Plan {
             walk.step(step)
                 .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
         }
+        if let Some(hook) = self.hooks.iter().find(|hook| hook.within.is_zero()) {
+            return Err(Error::invalid(format!("hook {} has no time to run", hook.hook)));
+        }
         if !walk.promoted {
             return Err(Error::invalid("the plan has no end: no step promotes the candidate")
                 .with_hint("end it with promote, then hold or retire"));

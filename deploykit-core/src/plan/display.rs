@@ -141,6 +141,9 @@ impl fmt::Display for Plan {
             let text = self.describe(index).unwrap_or_default();
             writeln!(f, "  {:>2}. {:width$}  {text}", index + 1, step.name())?;
         }
+        for hook in &self.hooks {
+            writeln!(f, "  at {}: {}, {} at most", hook.point, hook.hook, human(hook.within))?;
+        }
         let estimate = self.estimate();
         write!(
             f,

@@ -92,6 +92,9 @@ impl Plan {
                 rolled = true;
             }
         }
+        for hook in &self.hooks {
+            add(Duration::ZERO, hook.within);
+        }
         let promote = self.steps.iter().position(|step| *step == Step::Promote);
         Estimate {
             least,

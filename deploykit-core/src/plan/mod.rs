@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::judge::Judge;
-use crate::name::{ApproverName, GateName, Place, RevisionId, Role, ServiceName};
+use crate::name::{ApproverName, GateName, HookName, Place, RevisionId, Role, ServiceName};
+use crate::provider::Point;
 use crate::release::Release;
 use crate::routing::{Routing, Weight};
 
@@ -58,6 +59,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What whoever finds the rollout without its deployer does.
     pub on_orphan: OnOrphan,
+    /// What runs at which point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookUse>,
 }
 
 /// What a plan was made for. On another stable revision or routing it is stale; another desired count does not matter.
@@ -112,6 +116,18 @@ pub enum OnOrphan {
     Undo,
     /// It goes on where it was.
     Continue,
+}
+
+/// A hook named in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookUse {
+    /// When it runs.
+    pub point: Point,
+    /// As it was given to the deployer.
+    pub hook: HookName,
+    /// How long it may take; longer is a failure.
+    #[serde(rename = "within_ms", with = "crate::time::millis")]
+    pub within: Duration,
 }
 
 /// A gate named in a plan, with the judge of its measurements.
@@ -296,6 +312,12 @@ impl Plan {
     /// Whether there is nothing to do: what was asked for already runs.
     pub fn is_noop(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Runs a hook at a point, for so long at most. Several of one point run in the order in which they were added.
+    pub fn with_hook(mut self, point: Point, hook: impl Into<HookName>, within: Duration) -> Self {
+        self.hooks.push(HookUse { point, hook: hook.into(), within });
+        self
     }
 
     /// Sets what is done with the rollout when its deployer dies.

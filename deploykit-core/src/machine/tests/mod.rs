@@ -1,6 +1,7 @@
 //! The machine is tested by feeding it events: no runtime, no providers.
 
 mod forward;
+mod hooks;
 mod recovery;
 mod steering;
 mod strategies;
@@ -72,6 +73,7 @@ fn plan(draft: Draft) -> Plan {
         },
         steps: draft.steps,
         on_orphan: draft.on_orphan,
+        hooks: Vec::new(),
     }
 }
 
@@ -251,6 +253,7 @@ fn text(call: &Call) -> String {
         Call::Drain { place, tasks, .. } => format!("drain {place} {}", tasks.len()),
         Call::Stop { place, tasks } => format!("stop {place} {}", tasks.len()),
         Call::Retire { place } => format!("retire {place}"),
+        Call::Hook { point, .. } => format!("hook {point}"),
         other => other.name().into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn rolling(surge: u32, unavailable: u32) -> Draft {
+pub(super) fn rolling(surge: u32, unavailable: u32) -> Draft {
     Draft::new().roll(crate::plan::Roll::new(surge, unavailable)).promote().retire(SECOND)
 }
 
