@@ -149,7 +149,7 @@ impl Stage for Docker {
     }
 
     fn smoke(&self) -> Arc<dyn HealthGate> {
-        Arc::new(HttpGate::new("/").with_max_latency(Duration::from_millis(500)))
+        Arc::new(HttpGate::new("/").with_max_latency(Duration::from_millis(1_200)))
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {

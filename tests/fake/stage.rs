@@ -93,7 +93,7 @@ impl Stage for Fake {
     }
 
     fn smoke(&self) -> Arc<dyn HealthGate> {
-        Arc::new(self.world.http_gate("/").with_max_latency(Duration::from_millis(500)))
+        Arc::new(self.world.http_gate("/").with_max_latency(Duration::from_millis(1_200)))
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {

@@ -57,7 +57,7 @@ pub(crate) trait Stage {
     fn image(&self, version: Version) -> String;
     /// A registry that cannot be reached, and an image that would be in it.
     fn unreachable(&self) -> (Arc<dyn Registry>, String);
-    /// Asks over the test route, and wants an answer within half a second.
+    /// Asks over the test route, and wants an answer sooner than the slow version gives it, which takes 1.5 s.
     fn smoke(&self) -> Arc<dyn HealthGate>;
     /// Asks as live requests do.
     fn live(&self) -> Arc<dyn HealthGate>;
