@@ -29,6 +29,12 @@ pub struct DeployerBuilder<R, O, B, S> {
     orchestrator: O,
     balancer: B,
     store: S,
+    rest: Rest,
+}
+
+/// What has a default.
+#[derive(Debug)]
+struct Rest {
     gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
     hooks: BTreeMap<HookName, Arc<dyn Hook>>,
     approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
@@ -45,12 +51,14 @@ impl Deployer {
             orchestrator: Missing,
             balancer: Missing,
             store: Missing,
-            gates: BTreeMap::new(),
-            hooks: BTreeMap::new(),
-            approvers: BTreeMap::new(),
-            clock: Arc::new(SystemClock),
-            owner: None,
-            lease: LEASE,
+            rest: Rest {
+                gates: BTreeMap::new(),
+                hooks: BTreeMap::new(),
+                approvers: BTreeMap::new(),
+                clock: Arc::new(SystemClock),
+                owner: None,
+                lease: LEASE,
+            },
         }
     }
 }
@@ -58,31 +66,9 @@ impl Deployer {
 impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     /// Knows what images mean.
     pub fn registry(self, registry: impl Registry) -> DeployerBuilder<Arc<dyn Registry>, O, B, S> {
-        let Self {
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { orchestrator, balancer, store, rest, .. } = self;
         let registry = Arc::new(registry);
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, rest }
     }
 
     /// Runs the tasks.
@@ -90,22 +76,9 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         orchestrator: impl Orchestrator,
     ) -> DeployerBuilder<R, Arc<dyn Orchestrator>, B, S> {
-        let Self {
-            registry, balancer, store, gates, hooks, approvers, clock, owner, lease, ..
-        } = self;
+        let Self { registry, balancer, store, rest, .. } = self;
         let orchestrator = Arc::new(orchestrator);
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, rest }
     }
 
     /// Sends requests to them.
@@ -113,124 +86,58 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self,
         balancer: impl LoadBalancer,
     ) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self {
-            registry,
-            orchestrator,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, orchestrator, store, rest, .. } = self;
         let balancer: Option<Arc<dyn LoadBalancer>> = Some(Arc::new(balancer));
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, rest }
     }
 
     /// Says that the services are workers: nothing sends requests to them.
     pub fn without_balancer(self) -> DeployerBuilder<R, O, Option<Arc<dyn LoadBalancer>>, S> {
-        let Self {
-            registry,
-            orchestrator,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer: None,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        }
+        let Self { registry, orchestrator, store, rest, .. } = self;
+        DeployerBuilder { registry, orchestrator, balancer: None, store, rest }
     }
 
     /// Keeps what is decided.
     pub fn store(self, store: impl Store) -> DeployerBuilder<R, O, B, Arc<dyn Store>> {
-        let Self {
-            registry,
-            orchestrator,
-            balancer,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-            ..
-        } = self;
+        let Self { registry, orchestrator, balancer, rest, .. } = self;
         let store = Arc::new(Timed(store));
-        DeployerBuilder {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        }
+        DeployerBuilder { registry, orchestrator, balancer, store, rest }
     }
 
     /// Gives a gate the name under which plans use it.
     pub fn gate(mut self, name: impl Into<GateName>, gate: impl HealthGate) -> Self {
-        self.gates.insert(name.into(), Arc::new(gate));
+        self.rest.gates.insert(name.into(), Arc::new(gate));
         self
     }
 
     /// Gives a hook the name under which plans run it.
     pub fn hook(mut self, name: impl Into<HookName>, hook: impl Hook) -> Self {
-        self.hooks.insert(name.into(), Arc::new(hook));
+        self.rest.hooks.insert(name.into(), Arc::new(hook));
         self
     }
 
     /// Gives an approver the name under which plans ask it.
     pub fn approver(mut self, name: impl Into<ApproverName>, approver: impl Approver) -> Self {
-        self.approvers.insert(name.into(), Arc::new(approver));
+        self.rest.approvers.insert(name.into(), Arc::new(approver));
         self
     }
 
     /// Tells the time by another clock; the testing world's, say.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.rest.clock = Arc::new(clock);
         self
     }
 
     /// Who deploys, for those who find the lease held; otherwise the variable USER, or `deploykit` where that is not set.
     pub fn owner(mut self, name: impl Into<String>) -> Self {
-        self.owner = Some(name.into());
+        self.rest.owner = Some(name.into());
         self
     }
 
     /// How long others wait for a deployer that died without releasing its lease; 60 s otherwise. Stores that see the
     /// death of a process do not wait at all.
     pub fn lease_time(mut self, ttl: Duration) -> Self {
-        self.lease = ttl;
+        self.rest.lease = ttl;
         self
     }
 }
@@ -246,18 +153,8 @@ impl
     /// The deployer.
     #[must_use]
     pub fn build(self) -> Deployer {
-        let Self {
-            registry,
-            orchestrator,
-            balancer,
-            store,
-            gates,
-            hooks,
-            approvers,
-            clock,
-            owner,
-            lease,
-        } = self;
+        let Self { registry, orchestrator, balancer, store, rest } = self;
+        let Rest { gates, hooks, approvers, clock, owner, lease } = rest;
         let name = owner
             .or_else(|| std::env::var("USER").ok())
             .filter(|name| !name.is_empty())
