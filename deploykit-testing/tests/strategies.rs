@@ -214,3 +214,32 @@ async fn a_rolling_update_that_could_never_replace_a_task_is_refused() {
     let error = deployer(&world).plan(&service, &none, Change::to("web:2")).await.unwrap_err();
     assert!(error.message().contains("surge and unavailable are both zero"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_turns_unhealthy_while_more_of_it_is_started_is_not_waited_for() {
+    let behaviour = Behaviour::good()
+        .starts_in(Duration::from_secs(15))
+        .flaps(Duration::from_secs(20), Duration::from_secs(3600));
+    let (world, service) = world(10, behaviour);
+    let patience = Duration::from_secs(600);
+    let strategy = Canary::steps([
+        (Weight::percent(10).unwrap(), Duration::from_secs(10)),
+        (Weight::percent(50).unwrap(), Duration::from_secs(10)),
+    ])
+    .capacity_follows()
+    .healthy_within(patience);
+    let (report, _, _) = run(&world, &service, &strategy).await;
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert!(report.ended.since(report.began) < patience, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_can_wait_for_a_person_alone() {
+    let (world, service) = world(4, Behaviour::good());
+    let tenth = Weight::percent(10).unwrap();
+    let strategy =
+        Canary::steps([(tenth, Duration::ZERO)]).approve_at(tenth, Duration::from_secs(3600));
+    let deployer = deployer(&world);
+    let plan = deployer.plan(&service, &strategy, Change::to("web:2")).await.unwrap();
+    assert!(plan.steps.iter().all(|step| step.name() != "soak"), "{plan}");
+}

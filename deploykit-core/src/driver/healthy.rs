@@ -37,6 +37,13 @@ struct Look {
     routing: Option<Routing>,
 }
 
+impl Look {
+    /// How many tasks are ready, and take requests where there is a balancer.
+    fn takes_requests(&self) -> u32 {
+        self.healthy.min(self.ready)
+    }
+}
+
 /// Tasks that died while a place was awaited.
 #[derive(Debug, Default)]
 struct Deaths {
@@ -59,21 +66,46 @@ impl Deaths {
     }
 }
 
+/// How long a place has had fewer healthy tasks than it should.
+#[derive(Debug, Default)]
+struct Lacking(Option<Timestamp>);
+
+impl Lacking {
+    /// The error when that has been so for too long.
+    fn look(&mut self, place: Place, look: &Look, count: u32, now: Timestamp) -> Option<Error> {
+        let healthy = look.takes_requests();
+        if healthy >= count {
+            self.0 = None;
+            return None;
+        }
+        if now.since(*self.0.get_or_insert(now)) < LACKING {
+            return None;
+        }
+        let trouble =
+            look.trouble.as_ref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
+        let text =
+            format!("place {place}: {healthy} of {count} healthy for {}{trouble}", human(LACKING));
+        Some(Error::new(ErrorKind::Unhealthy, text))
+    }
+}
+
 impl Performer {
+    /// Waits until `count` tasks take requests; `serving` of them do already, and have to stay well.
     pub(super) async fn await_healthy(
         &self,
         place: Place,
         count: u32,
+        serving: u32,
         until: Timestamp,
         patient: bool,
     ) -> Result<Answer> {
-        let mut deaths = Deaths::default();
+        let (mut deaths, mut lacking) = (Deaths::default(), Lacking::default());
         let mut shown = None;
         loop {
             let mut at_most = QUIET;
             let why = match self.look(place).await {
                 Ok(look) => {
-                    let healthy = look.healthy.min(look.ready);
+                    let healthy = look.takes_requests();
                     if shown.replace(healthy) != Some(healthy) {
                         self.show(UpdateKind::Tasks { place, healthy, wanted: count });
                     }
@@ -81,6 +113,9 @@ impl Performer {
                     let enough = if patient { count.min(look.desired.max(1)) } else { count };
                     if healthy >= enough {
                         return Ok(Answer::Done(None));
+                    }
+                    if let Some(error) = lacking.look(place, &look, serving, self.now()) {
+                        return Err(error);
                     }
                     if !patient && deaths.enough(look.dead.is_some(), self.now()) {
                         let why = look.dead.unwrap_or_default();
@@ -117,12 +152,12 @@ impl Performer {
     /// Returns when a place that was healthy is not any more. A candidate that dies while it is watched is not
     /// promoted because its provider restarts it.
     pub(super) async fn guard(&self, place: Place, count: u32, routing: Option<Routing>) -> Error {
-        let (mut lacking, mut foreign) = (None, 0);
+        let (mut lacking, mut foreign) = (Lacking::default(), 0);
         let mut shown = None;
         loop {
             match self.look(place).await {
                 Ok(look) => {
-                    let healthy = look.healthy.min(look.ready);
+                    let healthy = look.takes_requests();
                     if shown.replace(healthy).is_some_and(|before| before != healthy) {
                         self.show(UpdateKind::Tasks { place, healthy, wanted: count });
                     }
@@ -130,26 +165,15 @@ impl Performer {
                         look.routing.is_some() && routing.is_some() && look.routing != routing;
                     foreign = if other { foreign + 1 } else { 0 };
                     if foreign >= SEEN_TWICE
-                        && let Some(there) = look.routing
+                        && let Some(there) = &look.routing
                     {
-                        return foreign_routing(&there);
+                        return foreign_routing(there);
                     }
-                    if let Some(dead) = look.dead {
+                    if let Some(dead) = &look.dead {
                         return Error::new(ErrorKind::Unhealthy, format!("place {place}: {dead}"));
                     }
-                    let now = self.now();
-                    if healthy >= count {
-                        lacking = None;
-                    } else if now.since(*lacking.get_or_insert(now)) >= LACKING {
-                        let trouble =
-                            look.trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
-                        return Error::new(
-                            ErrorKind::Unhealthy,
-                            format!(
-                                "place {place}: {healthy} of {count} healthy for {}{trouble}",
-                                human(LACKING)
-                            ),
-                        );
+                    if let Some(error) = lacking.look(place, &look, count, self.now()) {
+                        return error;
                     }
                 }
                 // What cannot be seen says nothing about the candidate.

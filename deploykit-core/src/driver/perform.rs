@@ -116,8 +116,8 @@ impl Performer {
             Call::Register { release } => self.register(&release).await,
             Call::Survey => self.survey().await,
             Call::Launch { place, revision, count } => self.launch(place, revision, count).await,
-            Call::AwaitHealthy { place, count, until, patient } => {
-                self.await_healthy(place, count, until, patient).await
+            Call::AwaitHealthy { place, count, serving, until, patient } => {
+                self.await_healthy(place, count, serving, until, patient).await
             }
             Call::Guard { place, count, routing } => Err(self.guard(place, count, routing).await),
             Call::Route(change) => self.route(change).await,

@@ -36,9 +36,10 @@ pub(crate) enum Call {
     Survey,
     /// Mutation: bring a place up to so many tasks.
     Launch { place: Place, revision: RevisionId, count: u32 },
-    /// Wait until so many tasks of a place are ready and take requests. A patient wait does not end early because a
-    /// task failed: it is for the side that there is no alternative to.
-    AwaitHealthy { place: Place, count: u32, until: Timestamp, patient: bool },
+    /// Wait until so many tasks of a place are ready and take requests. `serving` tasks get requests already, and have to
+    /// stay healthy meanwhile. A patient wait does not end early because a task failed: it is for the side that there is
+    /// no alternative to.
+    AwaitHealthy { place: Place, count: u32, serving: u32, until: Timestamp, patient: bool },
     /// Mutation: set the routing, and read it back until it is stable.
     Route(Change),
     /// Mutation: open or close the test route, and read it back.

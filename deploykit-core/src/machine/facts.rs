@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) stable_until: Timestamp,
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
+    /// How many of them were last found healthy together: fewer than these is trouble, whatever is being waited for.
+    pub(super) healthy: u32,
     /// The greatest share of the desired count that was launched.
     pub(super) share: Option<Weight>,
     /// Whether a launch of the candidate was wanted, so that there may be tasks.

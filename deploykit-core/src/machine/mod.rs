@@ -227,7 +227,7 @@ impl Machine {
             }
             Event::Done { effect, note } => self.done(*effect, note.as_deref()),
             Event::Failed { effect, error, kind } => {
-                if effect.0 == self.number && self.op.is_some() {
+                if effect.0 == self.number && (self.op.is_some() || effect.1 == GUARD) {
                     if *kind == ErrorKind::Busy && !self.facts.running {
                         // The place was not ours to launch in, so it is not ours to remove.
                         self.facts.launched = false;
@@ -339,7 +339,7 @@ impl Machine {
                 self.waited = true;
                 self.look_at_gates();
             }
-            Some(Op::Measure { .. } | Op::Soak { .. }) => {
+            Some(op) if op.has_gates() && effect.1 >= FIRST_GATE => {
                 if let Some(text) = self.gates.expired(effect.1.wrapping_sub(FIRST_GATE)) {
                     self.failed(text);
                 }
@@ -358,6 +358,9 @@ impl Machine {
                     }
                     Op::Launch { place, .. } => {
                         self.facts.running |= *place == self.plan.candidate;
+                    }
+                    Op::AwaitHealthy { side: Side::Candidate, count, .. } => {
+                        self.facts.healthy = *count;
                     }
                     Op::Retire { place } => self.facts.retired.push(*place),
                     Op::Hold { time } => self.facts.hold_until = Some(self.now.plus(*time)),
@@ -468,6 +471,7 @@ impl Machine {
         let (watching, over) = match &self.op {
             Some(Op::Measure { .. }) => (true, true),
             Some(Op::Soak { .. }) => (true, self.waited),
+            Some(Op::Approve { .. }) => (true, false),
             _ => (false, false),
         };
         if !watching {

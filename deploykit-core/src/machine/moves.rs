@@ -67,7 +67,7 @@ impl Machine {
                 self.facts.routings.push(to.clone());
             }
             Op::Test { place } => self.facts.test_touched |= place.is_some(),
-            Op::Measure { gates } | Op::Soak { gates, .. } => {
+            Op::Measure { gates } | Op::Soak { gates, .. } | Op::Approve { gates, .. } => {
                 self.gates = Gates::new(gates.clone(), self.now, self.finishing);
             }
             _ => {}

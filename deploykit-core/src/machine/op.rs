@@ -40,11 +40,18 @@ pub(super) enum Op {
     /// A hook runs.
     Hook(HookUse),
     /// Somebody approves.
-    Approve { approver: Option<ApproverName>, within: Duration },
+    Approve { approver: Option<ApproverName>, within: Duration, gates: Vec<GateUse> },
     /// The requests of tasks end; of all tasks of the place where none are named.
     Drain { place: Place, tasks: Vec<TaskId>, within: Duration },
     /// A place is removed.
     Retire { place: Place },
+}
+
+impl Op {
+    /// Whether gates are measured during it.
+    pub(super) fn has_gates(&self) -> bool {
+        matches!(self, Self::Measure { .. } | Self::Soak { .. } | Self::Approve { .. })
+    }
 }
 
 /// Whose health is ensured.
@@ -156,8 +163,9 @@ fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
             }
             ops
         }
-        Step::Approve { approver, within } => {
-            vec![Op::Approve { approver: approver.clone(), within: *within }]
+        Step::Approve { approver, within, gates } => {
+            let (approver, gates) = (approver.clone(), gates.clone());
+            vec![Op::Approve { approver, within: *within, gates }]
         }
         Step::Hold { time } => vec![Op::Hold { time: *time }],
         Step::Retire { drain, .. } => match facts.held_place(plan) {

@@ -27,15 +27,18 @@ impl Machine {
             let until = since.plus(LONGEST_PAUSE);
             effects.push(Effect { id: id(PAUSE, self.pauses), call: Call::Wait { until } });
         }
-        if let Some(Op::Measure { .. } | Op::Soak { .. }) = self.op
-            && self.pending.is_none()
-        {
+        let measuring = self.op.as_ref().is_some_and(Op::has_gates);
+        if measuring {
             for (part, n, call) in self.gates.calls() {
                 effects.push(Effect { id: id(FIRST_GATE + part, n), call });
             }
+        }
+        // Whenever nothing is done with it, the candidate is watched, at a pause between two operations too.
+        let standing = self.op.is_none() && self.paused.is_some();
+        if (measuring || standing) && self.facts.healthy > 0 {
             let guard = Call::Guard {
                 place: self.plan.candidate,
-                count: self.facts.needed,
+                count: self.facts.healthy,
                 routing: self.confirmed(),
             };
             effects.push(Effect { id: id(GUARD, 0), call: guard });
@@ -60,6 +63,10 @@ impl Machine {
             Op::AwaitHealthy { side, place, count, within } => Call::AwaitHealthy {
                 place: *place,
                 count: *count,
+                serving: match side {
+                    Side::Candidate if self.facts.routing_touched => self.facts.healthy.min(*count),
+                    _ => 0,
+                },
                 until: self.entered.plus(*within),
                 patient: *side == Side::Stable,
             },

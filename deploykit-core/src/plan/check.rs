@@ -270,9 +270,12 @@ impl Walk<'_> {
                 (self.launched, self.healthy) = (true, true);
                 (self.weight, self.share) = (Some(Weight::ALL), Weight::ALL);
             }
-            Step::Approve { within, .. } => {
+            Step::Approve { within, gates, .. } => {
                 if within.is_zero() {
                     return wrong("waits for no time at all");
+                }
+                if !gates.is_empty() && !self.healthy {
+                    return wrong("measures what was not awaited healthy");
                 }
             }
             Step::Promote => {

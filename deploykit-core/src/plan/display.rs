@@ -33,11 +33,8 @@ impl Plan {
                 }
                 _ => format!("send all requests to {candidate}"),
             },
-            Step::Soak { time, gates } if gates.is_empty() => {
-                format!("watch place {candidate} for {}", human(*time))
-            }
             Step::Soak { time, gates } => {
-                format!("watch place {candidate} for {} under {}", human(*time), names(gates))
+                format!("watch place {candidate} for {}{}", human(*time), under(gates))
             }
             Step::Roll(roll) => {
                 let (surge, unavailable) = roll.bounds(desired);
@@ -46,11 +43,7 @@ impl Plan {
                 } else {
                     format!(", each batch watched for {}", human(roll.min_ready))
                 };
-                let gates = if roll.gates.is_empty() {
-                    String::new()
-                } else {
-                    format!(" under {}", names(&roll.gates))
-                };
+                let gates = under(&roll.gates);
                 format!(
                     "replace {} by {} in batches: {surge} more than {desired} at most ({}), {unavailable} fewer ({}){watched}{gates}",
                     stable.map_or_else(|| "nothing".to_owned(), |stable| stable.to_string()),
@@ -59,11 +52,9 @@ impl Plan {
                     roll.unavailable
                 )
             }
-            Step::Approve { approver: None, within } => {
-                format!("wait until somebody approves, {} at most", human(*within))
-            }
-            Step::Approve { approver: Some(approver), within } => {
-                format!("wait until {approver} approves, {} at most", human(*within))
+            Step::Approve { approver, within, gates } => {
+                let who = approver.as_ref().map_or("somebody", |approver| approver.as_str());
+                format!("wait until {who} approves, {} at most{}", human(*within), under(gates))
             }
             Step::Promote => match stable {
                 Some(stable) => format!("make {candidate} stable instead of {stable}"),
@@ -103,6 +94,10 @@ fn counted(count: u32, what: &str) -> String {
 
 fn passes(count: u32) -> String {
     if count == 1 { "1 pass".to_owned() } else { format!("{count} passes in a row") }
+}
+
+fn under(gates: &[GateUse]) -> String {
+    if gates.is_empty() { String::new() } else { format!(" under {}", names(gates)) }
 }
 
 fn names(gates: &[GateUse]) -> String {

@@ -83,12 +83,12 @@ impl Draft {
 
     /// Waits until somebody approves, for so long at most.
     pub fn approve(self, within: Duration) -> Self {
-        self.step(Step::Approve { approver: None, within })
+        self.step(Step::Approve { approver: None, within, gates: Vec::new() })
     }
 
     /// Waits until the approver of this name approves, for so long at most.
     pub fn approve_by(self, approver: impl Into<ApproverName>, within: Duration) -> Self {
-        self.step(Step::Approve { approver: Some(approver.into()), within })
+        self.step(Step::Approve { approver: Some(approver.into()), within, gates: Vec::new() })
     }
 
     /// Makes the candidate stable.

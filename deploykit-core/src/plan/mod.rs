@@ -259,6 +259,9 @@ pub enum Step {
         /// How long.
         #[serde(rename = "within_ms", with = "crate::time::millis")]
         within: Duration,
+        /// Measured meanwhile; a failure of one of them ends the wait.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gates: Vec<GateUse>,
     },
     /// Makes the candidate stable and the old stable held: the point of no return for an undo, though not for a rollback.
     Promote,
@@ -302,6 +305,7 @@ impl Step {
         match self {
             Self::Validate { gates }
             | Self::Soak { gates, .. }
+            | Self::Approve { gates, .. }
             | Self::Roll(Roll { gates, .. }) => gates,
             _ => &[],
         }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::beside::{Beside, setters};
 use super::{Context, Strategy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Draft, GateUse, OnOrphan};
@@ -48,14 +49,9 @@ use crate::routing::Weight;
 #[must_use]
 pub struct BlueGreen {
     validate: Vec<GateUse>,
-    watch: Vec<GateUse>,
     steps: Vec<Weight>,
     between: Duration,
-    bake: Duration,
-    hold: Duration,
-    drain: Duration,
-    healthy_within: Duration,
-    on_orphan: OnOrphan,
+    beside: Beside,
 }
 
 impl Default for BlueGreen {
@@ -69,28 +65,15 @@ impl BlueGreen {
     pub fn new() -> Self {
         Self {
             validate: Vec::new(),
-            watch: Vec::new(),
             steps: Vec::new(),
             between: Duration::ZERO,
-            bake: Duration::ZERO,
-            hold: Duration::ZERO,
-            drain: Duration::from_secs(30),
-            healthy_within: Duration::from_secs(300),
-            on_orphan: OnOrphan::Undo,
+            beside: Beside::new(),
         }
     }
 
     /// These gates must pass over the test route before any live request reaches the candidate.
     pub fn validate<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
         self.validate = gates.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// These gates are measured whenever the candidate gets live requests and there is a wait. The test route is closed by
-    /// then: take a gate that asks each target of the candidate or a metric; one that asks the live entry mostly sees the
-    /// old version while the share is small.
-    pub fn watch<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
-        self.watch = gates.into_iter().map(Into::into).collect();
         self
     }
 
@@ -101,35 +84,7 @@ impl BlueGreen {
         self
     }
 
-    /// How long the candidate is watched with all requests before it is promoted.
-    pub fn bake(mut self, time: Duration) -> Self {
-        self.bake = time;
-        self
-    }
-
-    /// How long the old place is kept after the promotion.
-    pub fn hold(mut self, time: Duration) -> Self {
-        self.hold = time;
-        self
-    }
-
-    /// How long requests in flight may take before an old task is stopped.
-    pub fn drain(mut self, deadline: Duration) -> Self {
-        self.drain = deadline;
-        self
-    }
-
-    /// How long the candidate may take to become healthy.
-    pub fn healthy_within(mut self, deadline: Duration) -> Self {
-        self.healthy_within = deadline;
-        self
-    }
-
-    /// What is done with the rollout when its deployer dies.
-    pub fn on_orphan(mut self, on_orphan: OnOrphan) -> Self {
-        self.on_orphan = on_orphan;
-        self
-    }
+    setters!();
 }
 
 impl Strategy for BlueGreen {
@@ -138,8 +93,8 @@ impl Strategy for BlueGreen {
     }
 
     fn draft(&self, context: &Context) -> Result<Draft> {
-        if !self.watch.is_empty()
-            && self.bake.is_zero()
+        if !self.beside.watch.is_empty()
+            && self.beside.bake.is_zero()
             && (self.steps.is_empty() || self.between.is_zero())
         {
             return Err(Error::invalid(
@@ -147,8 +102,8 @@ impl Strategy for BlueGreen {
             )
             .with_hint("set bake, or a time between the shifts"));
         }
-        let mut draft = Draft::new().on_orphan(self.on_orphan);
-        draft = draft.launch(Weight::ALL).await_healthy(self.healthy_within);
+        let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
+        draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);
         let test_route = context.balancer.is_some_and(|balancer| balancer.test_route);
         if !self.validate.is_empty() {
             if context.balancer.is_some() && !test_route {
@@ -171,21 +126,11 @@ impl Strategy for BlueGreen {
             for weight in steps.iter().copied().filter(|weight| *weight != Weight::ALL) {
                 draft = draft.shift(weight);
                 if !self.between.is_zero() {
-                    draft = draft.soak(self.between, self.watch.clone());
+                    draft = draft.soak(self.between, self.beside.watch.clone());
                 }
             }
             draft = draft.shift(Weight::ALL);
         }
-        if !self.bake.is_zero() {
-            draft = draft.soak(self.bake, self.watch.clone());
-        }
-        draft = draft.promote();
-        Ok(if context.stable.is_none() {
-            draft
-        } else if self.hold.is_zero() {
-            draft.retire(self.drain)
-        } else {
-            draft.hold(self.hold)
-        })
+        Ok(self.beside.end(draft, context))
     }
 }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use super::beside::{Beside, setters};
 use super::{Context, Strategy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ApproverName;
-use crate::plan::{Draft, GateUse, OnOrphan};
+use crate::plan::{Draft, GateUse, OnOrphan, Step};
 use crate::routing::Weight;
 
 /// A growing share of the requests for the new version, with a look at it after each step.
@@ -41,14 +42,9 @@ use crate::routing::Weight;
 #[must_use]
 pub struct Canary {
     steps: Vec<(Weight, Duration)>,
-    watch: Vec<GateUse>,
     approve: Option<(Weight, Option<ApproverName>, Duration)>,
     following: bool,
-    bake: Duration,
-    hold: Duration,
-    drain: Duration,
-    healthy_within: Duration,
-    on_orphan: OnOrphan,
+    beside: Beside,
 }
 
 /// The predefined configurations of CodeDeploy for ECS: name, share of a step in per cent, minutes after each, whether the
@@ -67,14 +63,9 @@ impl Canary {
     pub fn steps(steps: impl IntoIterator<Item = (Weight, Duration)>) -> Self {
         Self {
             steps: steps.into_iter().collect(),
-            watch: Vec::new(),
             approve: None,
             following: false,
-            bake: Duration::ZERO,
-            hold: Duration::ZERO,
-            drain: Duration::from_secs(30),
-            healthy_within: Duration::from_secs(300),
-            on_orphan: OnOrphan::Undo,
+            beside: Beside::new(),
         }
     }
 
@@ -120,12 +111,6 @@ impl Canary {
         })
     }
 
-    /// These gates are measured whenever the candidate is watched.
-    pub fn watch<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
-        self.watch = gates.into_iter().map(Into::into).collect();
-        self
-    }
-
     /// After the step with this share, whoever holds the rollout's control has to approve within this time.
     pub fn approve_at(mut self, share: Weight, within: Duration) -> Self {
         self.approve = Some((share, None, within));
@@ -149,35 +134,7 @@ impl Canary {
         self
     }
 
-    /// How long the candidate is watched with all requests before it is promoted.
-    pub fn bake(mut self, time: Duration) -> Self {
-        self.bake = time;
-        self
-    }
-
-    /// How long the old place is kept after the promotion.
-    pub fn hold(mut self, time: Duration) -> Self {
-        self.hold = time;
-        self
-    }
-
-    /// How long requests in flight may take before an old task is stopped.
-    pub fn drain(mut self, deadline: Duration) -> Self {
-        self.drain = deadline;
-        self
-    }
-
-    /// How long the candidate may take to become healthy.
-    pub fn healthy_within(mut self, deadline: Duration) -> Self {
-        self.healthy_within = deadline;
-        self
-    }
-
-    /// What is done with the rollout when its deployer dies.
-    pub fn on_orphan(mut self, on_orphan: OnOrphan) -> Self {
-        self.on_orphan = on_orphan;
-        self
-    }
+    setters!();
 }
 
 impl Strategy for Canary {
@@ -202,39 +159,32 @@ impl Strategy for Canary {
         }
         // Before the first deployment there is nobody to share with.
         let steps = if context.stable.is_some() { self.steps.as_slice() } else { &[] };
-        let mut draft = Draft::new().on_orphan(self.on_orphan);
+        let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
         if !self.following || steps.is_empty() {
-            draft = draft.launch(Weight::ALL).await_healthy(self.healthy_within);
+            draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);
         }
         for (share, time) in steps {
             if self.following {
-                draft = draft.launch(*share).await_healthy(self.healthy_within);
+                draft = draft.launch(*share).await_healthy(self.beside.healthy_within);
             }
-            draft = draft.shift(*share).soak(*time, self.watch.clone());
-            match &self.approve {
-                Some((at, approver, within)) if at == share => {
-                    draft = draft.step(crate::plan::Step::Approve {
-                        approver: approver.clone(),
-                        within: *within,
-                    });
-                }
-                _ => {}
+            draft = draft.shift(*share);
+            let approve = self.approve.as_ref().filter(|(at, ..)| at == share);
+            // A step can wait for a person alone.
+            if !time.is_zero() || approve.is_none() {
+                draft = draft.soak(*time, self.beside.watch.clone());
+            }
+            if let Some((_, approver, within)) = approve {
+                draft = draft.step(Step::Approve {
+                    approver: approver.clone(),
+                    within: *within,
+                    gates: self.beside.watch.clone(),
+                });
             }
         }
         if self.following && !steps.is_empty() {
-            draft = draft.launch(Weight::ALL).await_healthy(self.healthy_within);
+            draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);
         }
         draft = draft.shift(Weight::ALL);
-        if !self.bake.is_zero() {
-            draft = draft.soak(self.bake, self.watch.clone());
-        }
-        draft = draft.promote();
-        Ok(if context.stable.is_none() {
-            draft
-        } else if self.hold.is_zero() {
-            draft.retire(self.drain)
-        } else {
-            draft.hold(self.hold)
-        })
+        Ok(self.beside.end(draft, context))
     }
 }

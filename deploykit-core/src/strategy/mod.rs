@@ -1,5 +1,6 @@
 //! Strategies: from a context to the steps of a plan.
 
+mod beside;
 mod blue_green;
 mod canary;
 mod rolling;

@@ -141,13 +141,7 @@ fn a_gate_without_a_verdict_by_its_deadline_has_failed() {
 fn a_candidate_that_loses_tasks_while_it_is_watched_is_not_promoted() {
     let mut run = Run::new(plan(full()));
     run.until("route B 100 %").answer();
-    let guard =
-        run.machine.effects().into_iter().find(|e| matches!(e.call, Call::Guard { .. })).unwrap();
-    run.event(Event::Failed {
-        effect: guard.id,
-        kind: ErrorKind::Unhealthy,
-        error: "task died".into(),
-    });
+    run.guard_says("task died");
     assert_eq!(run.end(), Outcome::RolledBack);
 }
 
@@ -209,4 +203,16 @@ fn a_plan_as_a_flowchart_leads_through_all_steps_and_boxes_what_is_undone_by_its
     }
     let boxed = &text[text.find("subgraph").unwrap()..text.find("\n  end\n").unwrap()];
     assert!(boxed.contains("10. promote") && !boxed.contains("11. retire"), "{text}");
+}
+
+#[test]
+fn tasks_that_get_requests_have_to_stay_healthy_while_more_are_awaited() {
+    let serving = |run: &Run| match run.wish().unwrap().call {
+        Call::AwaitHealthy { serving, .. } => serving,
+        other => panic!("{other:?}"),
+    };
+    let mut run = Run::new(plan(full()));
+    assert_eq!(serving(run.until("healthy B 2")), 0);
+    run.until("route A 90 %, B 10 %").answer();
+    assert_eq!(serving(run.until("healthy B 2")), 2);
 }

@@ -214,6 +214,16 @@ impl Run {
         });
     }
 
+    /// The watch over the candidate reports trouble.
+    fn guard_says(&mut self, why: &str) {
+        let guard = self.machine.effects().into_iter().find(|effect| effect.id.1 == GUARD).unwrap();
+        self.event(Event::Failed {
+            effect: guard.id,
+            kind: ErrorKind::Unhealthy,
+            error: why.into(),
+        });
+    }
+
     /// Answers well until this call is wanted.
     fn until(&mut self, wanted: &str) -> &mut Self {
         for _ in 0..1_000 {

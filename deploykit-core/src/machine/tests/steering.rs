@@ -136,3 +136,13 @@ fn an_abort_that_its_deployer_did_not_live_to_carry_out_is_carried_out() {
     assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
     assert!(!run.calls.contains(&"route B 100 %".to_owned()));
 }
+
+#[test]
+fn a_candidate_that_dies_during_a_pause_between_two_steps_is_undone() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %");
+    run.event(Event::Paused { by: "ann".into() });
+    run.answer();
+    run.guard_says("exit code 3");
+    assert_eq!(run.end(), Outcome::RolledBack);
+}

@@ -166,3 +166,23 @@ fn an_approval_that_nobody_gives_in_time_undoes_the_rollout() {
     run.event(Event::Done { effect: deadline.id, note: None });
     assert_eq!(run.end(), Outcome::RolledBack);
 }
+
+#[test]
+fn a_failing_gate_ends_the_wait_for_an_approval() {
+    let mut draft = approving();
+    draft.steps[2] =
+        Step::Approve { approver: None, within: 60 * SECOND, gates: vec![gate("errors")] };
+    let mut run = Run::new(plan(draft));
+    run.until("healthy B 2").answer();
+    run.measurements.push_back(Measurement::fail("5 of 10 failed"));
+    run.answer();
+    assert_eq!(run.end(), Outcome::RolledBack);
+    assert!(run.machine.report().why.unwrap().contains("5 of 10 failed"));
+}
+
+#[test]
+fn a_candidate_that_dies_while_an_approval_is_awaited_is_undone() {
+    let mut run = waiting();
+    run.guard_says("exit code 3");
+    assert_eq!(run.end(), Outcome::RolledBack);
+}
