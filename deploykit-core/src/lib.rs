@@ -34,7 +34,6 @@ pub use gate::HttpGate;
 pub use gate::{AllOf, AnyOf, FunctionGate, TcpGate, all_of, any_of, gate_fn};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
-pub use machine::{EffectId, Event, Record, Seen, Survey};
 pub use name::{
     ApproverName, GateName, HookName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId,
 };

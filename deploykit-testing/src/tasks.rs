@@ -102,8 +102,9 @@ impl State {
         let ready = now.saturating_add(behaviour.start_time(&mut Rng::new(seed, stream)));
         if behaviour.crashes {
             self.foresee(number, task, ready, Moment::Die { code: 3 });
-        } else if !behaviour.never_ready {
-            self.foresee(number, task, ready, Moment::Ready);
+        } else {
+            let moment = if behaviour.never_ready { Moment::Sick } else { Moment::Ready };
+            self.foresee(number, task, ready, moment);
         }
     }
 
@@ -206,7 +207,7 @@ impl State {
         }) else {
             return;
         };
-        if let Some((_, down)) = behaviour.flaps.filter(|_| !broken) {
+        if let Some((_, down)) = behaviour.flaps.filter(|_| !broken && !behaviour.never_ready) {
             self.foresee(number, task, now.saturating_add(down), Moment::Well);
         }
     }

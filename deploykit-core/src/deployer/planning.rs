@@ -239,8 +239,8 @@ impl Deployer {
         let providers = &self.providers;
         let balancer = providers.balancer.as_ref().map(|balancer| balancer.capability());
         plan.check(providers.orchestrator.capability(), balancer).map_err(|e| {
-            e.within(format_args!("plan for {}", plan.service))
-                .or_hint("let Deployer::plan make the plan, or mend that step")
+            e.within(format_args!("plan for {}, {}", plan.service, plan.strategy))
+                .or_hint("change that step, or the strategy's settings that it comes from")
         })?;
         self.check_names(&plan.steps, &plan.hooks)
     }

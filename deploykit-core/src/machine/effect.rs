@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// Names one wish of the machine: the operation's number in the rollout, the part of it, and how often that was wanted.
 /// Replaying the journal gives the same wishes the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EffectId(pub u32, pub u32, pub u32);
+pub(crate) struct EffectId(pub u32, pub u32, pub u32);
 
 impl fmt::Display for EffectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

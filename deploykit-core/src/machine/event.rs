@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 
 /// One line of a rollout's journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// When the deployer that wrote it saw it happen.
     pub at: Timestamp,
     /// What happened.
@@ -21,7 +21,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Event {
+pub(crate) enum Event {
     /// A deployer began.
     Begun {
         /// The version of the machine that decides.
@@ -118,7 +118,7 @@ impl Event {
 
 /// What a look at the service showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Each place that has tasks.
     pub places: Vec<Seen>,
 }
@@ -131,7 +131,7 @@ impl Survey {
 
 /// What a look at a place showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The place.
     pub place: Place,
     /// What it runs.

@@ -18,9 +18,9 @@ mod wishes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use effect::EffectId;
+pub(crate) use effect::EffectId;
 pub(crate) use effect::{Call, Change, Effect};
-pub use event::{Event, Record, Seen, Survey};
+pub(crate) use event::{Event, Record, Seen, Survey};
 use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};

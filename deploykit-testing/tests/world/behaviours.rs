@@ -22,12 +22,13 @@ async fn a_crash_loop_stays_failed_and_says_exit_code_and_last_log_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_is_never_ready_starts_for_ever() {
+async fn a_version_that_is_never_ready_says_what_its_check_answers() {
     let (world, web) = world(1, Behaviour::good().never_ready());
     launch(&world, &web, B, "web:2", 1).await;
     sleep(ms(3_600_000)).await;
-    assert_eq!(states(&world, &web, B).await, [TaskState::Starting]);
-    assert_eq!(health(&world, &web, B).await, [TargetHealth::Starting]);
+    let why = "its health check answers 503".to_owned();
+    assert_eq!(states(&world, &web, B).await, [TaskState::Unhealthy { why }]);
+    assert_eq!(health(&world, &web, B).await, [TargetHealth::Unhealthy]);
 }
 
 #[tokio::test(start_paused = true)]
