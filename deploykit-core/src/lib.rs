@@ -1,16 +1,21 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "http-gate")]
+mod client;
 mod deployer;
 mod driver;
 mod error;
 mod gate;
+mod hook;
 mod image;
 mod judge;
 mod machine;
 mod name;
 mod outcome;
 mod plan;
+#[cfg(feature = "command-gate")]
+mod process;
 mod provider;
 mod release;
 mod routing;
@@ -32,6 +37,13 @@ pub use gate::CommandGate;
 #[cfg_attr(docsrs, doc(cfg(feature = "http-gate")))]
 pub use gate::HttpGate;
 pub use gate::{AllOf, AnyOf, FunctionGate, TcpGate, all_of, any_of, gate_fn};
+#[cfg(feature = "command-gate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "command-gate")))]
+pub use hook::CommandHook;
+#[cfg(feature = "http-gate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-gate")))]
+pub use hook::HttpHook;
+pub use hook::{FunctionHook, GateHook, hook_fn, hook_of};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use name::{
@@ -47,7 +59,7 @@ pub use provider::{
     OrchestratorCapability, PlaceState, Registry, ServiceState, Target, TargetHealth, Task,
     TaskState, Verdict,
 };
-pub use provider::{FunctionHook, GateHook, Hook, HookContext, Point, hook_fn, hook_of};
+pub use provider::{Hook, HookContext, Point};
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};

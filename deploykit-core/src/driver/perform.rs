@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::PinnedImage;
 use crate::machine::{Call, Seen, Survey};
 use crate::name::{
     ApproverName, GateName, HookName, Place, RevisionId, RolloutId, ServiceName, TaskId,
@@ -62,7 +61,8 @@ pub(crate) struct Performer {
     pub(super) service: ServiceName,
     pub(super) rollout: RolloutId,
     pub(super) candidate: Place,
-    release: PinnedImage,
+    release: Arc<Release>,
+    before: Option<Arc<Release>>,
     stable: Option<Place>,
     stop_grace: Duration,
     /// The time when this performer began, by the clock and by the timer that waits go by.
@@ -85,7 +85,8 @@ impl Performer {
             service: plan.service.clone(),
             rollout,
             candidate: plan.candidate,
-            release: plan.release.image.clone(),
+            release: Arc::new(plan.release.clone()),
+            before: plan.before.clone().map(Arc::new),
             stable: plan.world.stable.as_ref().map(|stable| stable.place),
             began,
             stop_grace: plan.release.spec.stop_grace.max(before),
@@ -196,7 +197,7 @@ impl Performer {
     async fn ask(&self, name: &ApproverName) -> Result<Answer> {
         let approver =
             self.providers.approvers.get(name).ok_or_else(|| missing("approver", name.as_str()))?;
-        let release = self.release.clone();
+        let release = self.release.image.clone();
         let request = ApprovalRequest::new(self.service.clone(), self.rollout.clone(), release);
         // The plan's deadline ends the asking.
         let asked = self.insist(Duration::MAX, || {
@@ -219,8 +220,10 @@ impl Performer {
         let hook = self.providers.hooks.get(name).ok_or_else(|| missing("hook", name.as_str()))?;
         let limit = until.since(self.now());
         let run = AssertUnwindSafe(async {
-            let mut context = HookContext::new(point, self.gate_context(revision).await?);
-            context.why = why;
+            let names = self.insist(limit, || self.gate_context(revision.clone())).await?;
+            let release = &*self.release;
+            let mut context = HookContext::new(point, names, release.clone());
+            (context.why, context.before) = (why, self.before.as_deref().cloned());
             hook.run(&context).await
         });
         let ran = match timeout(limit, run.catch_unwind()).await {

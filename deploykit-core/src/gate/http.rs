@@ -1,20 +1,20 @@
-use std::error::Error as _;
 use std::fmt;
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout};
 
 use super::each::each_target;
-use crate::error::{Error, ErrorKind, Result};
+use crate::client::{Http, body, deepest, redirected};
+use crate::error::{Error, Result};
 use crate::provider::{Entry, GateContext, HealthGate, Measurement};
 use crate::time::human;
 
-/// How much of a body is read and searched, in bytes.
+/// How much of a body is read and searched, in bytes. All of it is taken from the connection where possible: an answer that
+/// is left lying looks like a broken client to the service.
 const LONGEST_BODY: usize = 1 << 20;
 
 /// Asks a path by `GET` and looks at status, latency and body.
@@ -48,8 +48,7 @@ const LONGEST_BODY: usize = 1 << 20;
 pub struct HttpGate {
     path: String,
     whom: Whom,
-    client: OnceLock<Client>,
-    headers: Vec<(String, String)>,
+    http: Http,
     status: Range<u16>,
     body: Option<String>,
     max_latency: Option<Duration>,
@@ -69,8 +68,7 @@ impl HttpGate {
         Self {
             path: path.into(),
             whom: Whom::TestRoute,
-            client: OnceLock::new(),
-            headers: Vec::new(),
+            http: Http::default(),
             status: 200..400,
             body: None,
             max_latency: None,
@@ -99,14 +97,14 @@ impl HttpGate {
     /// It must be built with `redirect::Policy::none()`; an answer to which it was redirected is no measurement.
     #[must_use]
     pub fn with_client(mut self, client: Client) -> Self {
-        self.client = OnceLock::from(client);
+        self.http.use_client(client);
         self
     }
 
     /// Sends a header. Those that lead to the test route win over one of the same name.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+        self.http.add_header(name.into(), value.into());
         self
     }
 
@@ -139,23 +137,6 @@ impl HttpGate {
         self
     }
 
-    fn client(&self) -> Result<&Client> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|why| {
-                Error::new(ErrorKind::Other, "the gate's HTTP client cannot be made")
-                    .with_hint("give one of your own by with_client")
-                    .with_source(why)
-            })?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
     /// What is asked, for people: the query may hold a key.
     fn what(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
@@ -163,18 +144,8 @@ impl HttpGate {
     }
 
     fn headers(&self, entry: Option<&Entry>) -> Result<HeaderMap> {
-        let mut map = HeaderMap::new();
-        let entry = entry.into_iter().flat_map(|entry| &entry.headers);
-        for (name, value) in self.headers.iter().chain(entry) {
-            let wrong =
-                |what: &str| Error::invalid(format!("{}: header {name:?} {what}", self.what()));
-            let name = HeaderName::try_from(name).map_err(|_| wrong("is no header name"))?;
-            let mut value = HeaderValue::try_from(value)
-                .map_err(|_| wrong("has a value that cannot be sent"))?;
-            value.set_sensitive(true);
-            map.insert(name, value);
-        }
-        Ok(map)
+        let route = entry.map(|entry| entry.headers.as_slice()).unwrap_or_default();
+        self.http.headers(&self.what(), route)
     }
 
     fn url(&self, base: &str) -> Result<Url> {
@@ -189,11 +160,11 @@ impl HttpGate {
     /// Asks one URL. `what` is how evidence calls it.
     async fn ask(&self, what: &str, url: Url, headers: HeaderMap) -> Result<Measurement> {
         let began = Instant::now();
-        let request = self.client()?.get(url.clone()).headers(headers);
+        let request = self.http.client()?.get(url.clone()).headers(headers);
         let answer = async {
             let response = request.send().await?;
             let (status, from) = (response.status().as_u16(), response.url().clone());
-            Ok((status, from, body(response).await))
+            Ok((status, from, body(response, LONGEST_BODY).await))
         };
         let (status, from, body) = match timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => answer,
@@ -205,8 +176,7 @@ impl HttpGate {
         };
         let took = began.elapsed();
         if from != url {
-            return Err(Error::invalid(format!("{what} was redirected by the client"))
-                .with_hint("build it with redirect::Policy::none(), or ask the final path"));
+            return Err(redirected(what));
         }
         let seen = format!("{what} answered {status} in {}", human(took));
         let body = match body {
@@ -238,8 +208,7 @@ impl HttpGate {
             return Err(Error::invalid(format!("{what} cannot be asked: {text}")));
         }
         if why.is_redirect() {
-            return Err(Error::invalid(format!("{what} was redirected by the client"))
-                .with_hint("build it with redirect::Policy::none(), or ask the final path"));
+            return Err(redirected(what));
         }
         Ok(Measurement::fail(format!("{what} had no answer: {text}")))
     }
@@ -261,32 +230,6 @@ impl HttpGate {
     fn nowhere(&self, why: &str, hint: &str) -> Error {
         Error::invalid(format!("{}: {why}", self.what())).with_hint(hint)
     }
-}
-
-/// The body, as far as it is read. All of it is taken from the connection where possible: an answer that is left lying
-/// looks like a broken client to the service.
-async fn body(mut response: Response) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while body.len() < LONGEST_BODY
-        && let Some(piece) = response.chunk().await?
-    {
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
-/// The innermost cause: `connection refused` rather than that there was an error. It does not hold the URL.
-fn deepest(why: &reqwest::Error) -> String {
-    let mut text = match why.source() {
-        Some(_) => String::new(),
-        None => "the client gave no reason".to_owned(),
-    };
-    let mut next = why.source();
-    while let Some(cause) = next {
-        text = cause.to_string();
-        next = cause.source();
-    }
-    text
 }
 
 #[async_trait]
@@ -318,11 +261,10 @@ impl HealthGate for HttpGate {
 impl fmt::Debug for HttpGate {
     /// Values of headers and the query may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("HttpGate")
             .field("what", &self.what())
             .field("whom", &self.whom)
-            .field("headers", &names)
+            .field("headers", &self.http)
             .field("status", &self.status)
             .field("body", &self.body)
             .field("max_latency", &self.max_latency)

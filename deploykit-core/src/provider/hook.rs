@@ -3,10 +3,14 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::provider::{GateContext, HealthGate, Verdict};
+use crate::error::Result;
+use crate::provider::GateContext;
+use crate::release::Release;
 
 /// Runs at a point of a rollout: tells people, warms caches, migrates.
+///
+/// [`hook_fn`](crate::hook_fn) makes one of a closure, [`hook_of`](crate::hook_of) of a gate; with their features there
+/// are `HttpHook`, which posts, and `CommandHook`, which runs a program.
 #[async_trait]
 pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Runs.
@@ -74,72 +78,15 @@ pub struct HookContext {
     pub why: Option<String>,
     /// Names and addresses, as a gate is told them.
     pub rollout: GateContext,
+    /// What is rolled out.
+    pub release: Release,
+    /// What it replaces; none before the first deployment, or where that is not known.
+    pub before: Option<Release>,
 }
 
 impl HookContext {
     /// A context, for testing a hook.
-    pub fn new(point: Point, rollout: GateContext) -> Self {
-        Self { point, why: None, rollout }
-    }
-}
-
-/// A hook made of a function; see [`hook_fn`].
-#[derive(Clone)]
-pub struct FunctionHook<F>(F);
-
-/// Makes a hook of an async function or closure.
-///
-/// ```
-/// use deploykit_core::hook_fn;
-///
-/// let announce = hook_fn(|context| async move {
-///     println!("{} is at {}", context.rollout.rollout, context.point);
-///     Ok(())
-/// });
-/// # let _: &dyn deploykit_core::Hook = &announce;
-/// ```
-pub fn hook_fn<F, Fut>(run: F) -> FunctionHook<F>
-where
-    F: Fn(HookContext) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<()>> + Send + 'static,
-{
-    FunctionHook(run)
-}
-
-#[async_trait]
-impl<F, Fut> Hook for FunctionHook<F>
-where
-    F: Fn(HookContext) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<()>> + Send + 'static,
-{
-    async fn run(&self, context: &HookContext) -> Result<()> {
-        (self.0)(context.clone()).await
-    }
-}
-
-impl<F> fmt::Debug for FunctionHook<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FunctionHook").finish_non_exhaustive()
-    }
-}
-
-/// A gate that is run as a hook; see [`hook_of`].
-#[derive(Clone, Debug)]
-pub struct GateHook<G>(G);
-
-/// Makes a hook of a gate: one measurement, and whatever is not a pass is an error. So a command or a request over HTTP
-/// becomes a hook.
-pub fn hook_of<G: HealthGate>(gate: G) -> GateHook<G> {
-    GateHook(gate)
-}
-
-#[async_trait]
-impl<G: HealthGate> Hook for GateHook<G> {
-    async fn run(&self, context: &HookContext) -> Result<()> {
-        let measurement = self.0.measure(&context.rollout).await?;
-        match measurement.verdict {
-            Verdict::Pass => Ok(()),
-            _ => Err(Error::new(ErrorKind::Other, measurement.evidence)),
-        }
+    pub fn new(point: Point, rollout: GateContext, release: Release) -> Self {
+        Self { point, why: None, rollout, release, before: None }
     }
 }

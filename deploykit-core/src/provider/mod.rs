@@ -18,7 +18,7 @@ pub use balancer::{
     BalancerCapability, BalancerState, Endpoint, Entry, LoadBalancer, Target, TargetHealth,
 };
 pub use gate::{GateContext, HealthGate, Measurement, Verdict};
-pub use hook::{FunctionHook, GateHook, Hook, HookContext, Point, hook_fn, hook_of};
+pub use hook::{Hook, HookContext, Point};
 pub use orchestrator::{
     Launch, Orchestrator, OrchestratorCapability, PlaceState, ServiceState, Task, TaskState,
 };

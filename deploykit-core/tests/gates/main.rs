@@ -1,4 +1,4 @@
-//! What gates make of real servers and real processes.
+//! What gates and hooks make of real servers and real processes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,10 @@
 mod combine;
 #[cfg(all(unix, feature = "command-gate"))]
 mod command;
+#[cfg(all(unix, feature = "command-gate"))]
+mod hook_command;
+#[cfg(feature = "http-gate")]
+mod hook_http;
 #[cfg(feature = "http-gate")]
 mod http;
 #[cfg(feature = "http-gate")]
@@ -18,7 +22,8 @@ mod tcp;
 use std::time::Duration;
 
 use deploykit_core::{
-    GateContext, HealthGate, Measurement, Place, RevisionId, RolloutId, ServiceName, Verdict,
+    GateContext, HealthGate, HookContext, ImageRef, Measurement, PinnedImage, Place, Point,
+    Release, RevisionId, RolloutId, ServiceName, ServiceSpec, Verdict,
 };
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
@@ -32,6 +37,22 @@ fn context() -> GateContext {
     );
     context.stable = Some(Place::A);
     context
+}
+
+/// The undoing of a rollout from version 1, which has a secret in its settings, to version 2, which has a sidecar.
+#[cfg(any(feature = "http-gate", feature = "command-gate"))]
+fn undoing() -> HookContext {
+    let image = |name, digit: &str| {
+        let digest = format!("sha256:{}", digit.repeat(64)).parse().unwrap();
+        PinnedImage::pushed(ImageRef::parse(name).unwrap(), digest)
+    };
+    let spec = ServiceSpec::http(8080, "/health").with_env("KEY", "hush");
+    let mut release = Release::new(image("reg:5000/web:2", "2"), spec.clone());
+    release.sidecars.insert("proxy".to_owned(), image("envoy:1", "3"));
+    let mut told = HookContext::new(Point::OnUndo, context(), release);
+    told.before = Some(Release::new(image("reg:5000/web:1", "1"), spec));
+    told.why = Some("smoke: it is bad".to_owned());
+    told
 }
 
 /// Measures and expects this verdict; returns the evidence.

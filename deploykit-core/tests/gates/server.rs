@@ -56,7 +56,7 @@ impl Server {
         Entry { url: format!("http://{}", self.address), headers: Vec::new() }
     }
 
-    /// The heads of the requests so far.
+    /// The requests so far, head and body.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -79,7 +79,12 @@ async fn serve(mut stream: TcpStream, answer: Answer, requests: Arc<Mutex<Vec<St
         if !head.ends_with(b"\r\n\r\n") {
             continue;
         }
-        requests.lock().unwrap().push(String::from_utf8(std::mem::take(&mut head)).unwrap());
+        let mut request = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).await.unwrap();
+        request.push_str(&String::from_utf8(body).unwrap());
+        requests.lock().unwrap().push(request);
         let sent = match &answer {
             Answer::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await,
             Answer::CutOff(bytes) => {

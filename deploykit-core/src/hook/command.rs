@@ -1,0 +1,84 @@
+use std::ffi::OsStr;
+
+use async_trait::async_trait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Program, Variable, variables};
+use crate::provider::{Hook, HookContext};
+
+/// Runs a command. Exit code 0 is success; anything else is an error with the last lines of both outputs, which stand in
+/// the journal: print no secrets.
+///
+/// The command gets the deployer's environment, no input, the variables of a `CommandGate`, and
+///
+/// | variable | holds |
+/// |---|---|
+/// | `DEPLOYKIT_POINT` | a [`Point`](crate::Point), as its `Display` writes it |
+/// | `DEPLOYKIT_IMAGE`, `DEPLOYKIT_DIGEST` | the image that is rolled out, as it was asked for, and what it is |
+/// | `DEPLOYKIT_SIDECARS` | further images: `container: image@digest`, one a line |
+/// | `DEPLOYKIT_BEFORE_IMAGE`, `DEPLOYKIT_BEFORE_DIGEST` | the same of the image that it replaces |
+/// | `DEPLOYKIT_WHY` | why it is undone, at `ON_UNDO` and `ON_UNDONE` |
+///
+/// What there is not is not set. The plan has the time limit; a command that is not done by then is killed, but not what
+/// it started in the background; a script whose last command takes long begins it with `exec`.
+///
+/// ```
+/// use deploykit_core::CommandHook;
+///
+/// let migrate = CommandHook::new("./migrate").with_args(["--to", "latest"]);
+/// # let _ = migrate;
+/// ```
+#[derive(Clone, Debug)]
+pub struct CommandHook(Program);
+
+impl CommandHook {
+    /// Runs this program, by its path or as found in `PATH`. No shell is involved.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self(Program::new(program.as_ref().to_owned()))
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn with_args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.0.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn with_env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.0.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+}
+
+#[async_trait]
+impl Hook for CommandHook {
+    async fn run(&self, context: &HookContext) -> Result<()> {
+        let told = variables(&context.rollout).into_iter().chain(of_a_hook(context));
+        let ended = self.0.run("hook command", told).await?;
+        match ended.code {
+            Some(0) => Ok(()),
+            _ => Err(Error::new(ErrorKind::Other, ended.told)),
+        }
+    }
+}
+
+fn of_a_hook(context: &HookContext) -> [Variable; 7] {
+    let HookContext { point, why, release, before, .. } = context;
+    let before = before.as_ref().map(|before| &before.image);
+    let sidecars: Vec<_> = release
+        .sidecars
+        .iter()
+        .map(|(container, image)| format!("{container}: {}", image.pull_name()))
+        .collect();
+    [
+        ("DEPLOYKIT_POINT", Some(point.to_string())),
+        ("DEPLOYKIT_IMAGE", Some(release.image.asked.to_string())),
+        ("DEPLOYKIT_DIGEST", Some(release.image.digest.to_string())),
+        ("DEPLOYKIT_SIDECARS", (!sidecars.is_empty()).then(|| sidecars.join("\n"))),
+        ("DEPLOYKIT_BEFORE_IMAGE", before.map(|image| image.asked.to_string())),
+        ("DEPLOYKIT_BEFORE_DIGEST", before.map(|image| image.digest.to_string())),
+        ("DEPLOYKIT_WHY", why.clone()),
+    ]
+}
