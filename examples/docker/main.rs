@@ -20,6 +20,7 @@ mod signals;
 mod site;
 #[path = "../shared/view.rs"]
 mod view;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,8 +28,8 @@ use std::time::Duration;
 use deploykit::docker::{Docker, DockerRegistry, HaProxy};
 use deploykit::testing::load::Load;
 use deploykit::{
-    BlueGreen, Canary, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge, LoadBalancer,
-    Outcome, Report, Result, Rolling, ServiceSpec, Strategy, Weight,
+    Amount, BlueGreen, Canary, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge,
+    LoadBalancer, Outcome, Report, Result, Rolling, ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
@@ -37,6 +38,7 @@ use arguments::{Arguments, HELP, How, Refused};
 use signals::Signals;
 use site::{HEALTH, PORT, Site};
 use view::{View, say};
+use watch::Watch;
 
 /// The test service; its other images are `good-b` and those that are bad.
 const GOOD: &str = "deploykit/testbed:good";
@@ -82,6 +84,11 @@ impl Ending {
         let mut json = json::summary(&report, load);
         json.insert("floor_seconds".into(), json::seconds(floor));
         Self { outcome: report.outcome, json }
+    }
+
+    fn with(mut self, name: &str, value: Value) -> Self {
+        self.json.insert(name.to_owned(), value);
+        self
     }
 }
 
@@ -137,6 +144,7 @@ fn strategy(how: How) -> Result<Box<dyn Strategy>> {
         ),
         How::Rolling => Box::new(
             Rolling::new()
+                .surge(Amount::percent(25)?)
                 .unavailable(0)
                 .healthy_within(healthy)
                 .min_ready(second)
@@ -144,11 +152,15 @@ fn strategy(how: How) -> Result<Box<dyn Strategy>> {
                 .drain(drain),
         ),
         How::Canary => Box::new(
-            Canary::steps([(Weight::percent(5)?, second * 2), (Weight::percent(50)?, second)])
-                .healthy_within(healthy)
-                .watch([gate("errors")])
-                .bake(second * 2)
-                .drain(drain),
+            Canary::steps([
+                (Weight::percent(5)?, second * 2),
+                (Weight::percent(25)?, second),
+                (Weight::percent(50)?, second),
+            ])
+            .healthy_within(healthy)
+            .watch([gate("errors")])
+            .bake(second * 2)
+            .drain(drain),
         ),
     })
 }
@@ -186,6 +198,9 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     let next = Change::to(format!("{repository}:b")).with_env("VERSION", "B");
     let plan = deployer.plan(&site.service, &*strategy, next).await?;
     say(&format!("{plan}\n"));
+    // No strategy here lets a task be missing.
+    let bounds = (replicas, plan.estimate().peak_tasks);
+    let watch = Watch::keep(&site.bare, &haproxy, &site.service);
     let view = View::new(&site.service, &haproxy, Duration::ZERO);
     let mut rollout = deployer.deploy(plan).await?;
     let shown = view.follow(rollout.updates(), || (load.requests(), load.failed()));
@@ -195,12 +210,17 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     say(&format!("\ngoing on until {} requests were sent", arguments.requests));
     signals.unless_asked(load.at_least(arguments.requests)).await;
     let requests = load.stop().await;
+    let seen = watch.end().await?;
     let state = haproxy.observe(&site.service).await?;
     let tally = &requests.tally;
     let share = 100.0 * tally.failed as f64 / tally.requests.max(1) as f64;
     say(&format!("\n{report}\n\n{share:.2} % have failed: {tally}"));
+    say(&seen.text(bounds));
     say(&format!("routing afterwards: {}", state.routing));
     say(&format!("the Engine alone takes {:.1} s for such containers", floor.as_secs_f64()));
 
-    Ok(Ending::new(report, tally, floor))
+    Ok(Ending::new(report, tally, floor)
+        .with("capacity", seen.json(bounds))
+        .with("as_it_began", seen.ended_as_it_began().into())
+        .with("late_seconds", json::seconds(Duration::from_millis(requests.late_ms))))
 }

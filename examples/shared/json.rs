@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit::Report;
+use deploykit::{Report, StepTime};
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
 
@@ -17,8 +17,16 @@ pub(crate) fn summary(report: &Report, load: &Tally) -> Map<String, Value> {
         ("failed", json!(load.failed)),
         ("failed_by_place", json!(load.failed_by)),
         ("answered_by_place", json!(load.answered_by)),
+        ("steps", steps(report)),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Where the time went.
+fn steps(report: &Report) -> Value {
+    let took = |step: &StepTime| step.ended.unwrap_or(report.ended).since(step.began);
+    let steps = report.steps.iter();
+    steps.map(|step| json!({ "name": step.name, "seconds": seconds(took(step)) })).collect()
 }
 
 /// To the millisecond.

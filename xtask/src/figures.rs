@@ -1,9 +1,14 @@
 //! `cargo xtask figures`: measures what the project promises and prints asked | got.
 //!
-//! The rows are in [`rows`]; a new one is one function there that returns a [`Got`].
+//! The rows are in [`rows`]; a new one is one function that returns a [`Got`].
 
 mod example;
+mod rollouts;
 mod rows;
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
 
 use crate::cargo::Workspace;
 use crate::docker;
@@ -15,6 +20,16 @@ use crate::parts;
 struct Got {
     is_met: bool,
     text: String,
+    /// All of it, for programs.
+    measured: Value,
+    /// What the measuring program said last: shown when the row is missed.
+    last_lines: String,
+}
+
+impl Got {
+    fn new(is_met: bool, text: String) -> Self {
+        Self { is_met, text, measured: Value::Null, last_lines: String::new() }
+    }
 }
 
 type Measure = Box<dyn Fn(&Workspace) -> Result<Got>>;
@@ -26,13 +41,16 @@ struct Row {
     measure: Measure,
 }
 
-/// Measures the rows that contain the word; fails unless all of them are met.
-pub(crate) fn run(word: &str) -> Result<()> {
+/// Measures the rows that contain all of the words; fails unless all of them are met.
+pub(crate) fn run(words: &[&str], as_json: bool) -> Result<()> {
+    let began = Instant::now();
     let workspace = Workspace::read()?;
-    let rows: Vec<_> = rows::all().into_iter().filter(|row| row.name.contains(word)).collect();
+    let contains = |row: &Row| words.iter().all(|word| row.name.contains(word));
+    let rows: Vec<_> = rows::all().into_iter().filter(contains).collect();
     if rows.is_empty() {
         return Err(Fault::Failed(format!(
-            "no row contains `{word}`; `cargo xtask figures` shows all"
+            "no row contains `{}`; `cargo xtask figures` shows all",
+            words.join("` and `")
         )));
     }
     if rows.iter().any(|row| row.name.starts_with(rows::DOCKER)) {
@@ -40,23 +58,37 @@ pub(crate) fn run(word: &str) -> Result<()> {
         println!("   {}", docker::remove_leftovers()?);
         example::build()?;
     }
-    let mut missed = 0;
+    let (mut missed, mut told) = (0, Vec::new());
     for row in &rows {
         let got = match (row.measure)(&workspace) {
             Ok(got) => got,
-            Err(Fault::Failed(why)) => Got { is_met: false, text: why },
+            Err(Fault::Failed(why)) => Got::new(false, why),
             Err(fault) => {
                 docker::remove_leftovers()?;
                 return Err(fault);
             }
         };
         let mark = if got.is_met { "met   " } else { "MISSED" };
-        missed += usize::from(!got.is_met);
         println!("{mark} | {} | {} | {}", row.name, row.asked, got.text);
+        if !got.is_met {
+            missed += 1;
+            print!("{}", got.last_lines);
+        }
+        told.push(json!({
+            "row": row.name, "asked": row.asked, "got": got.text, "met": got.is_met,
+            "measured": got.measured,
+        }));
     }
-    if missed > 0 {
-        return Err(Fault::Failed(format!("{missed} of {} figures are not met", rows.len())));
+    if missed == 0 {
+        println!("every figure is met");
     }
-    println!("every figure is met");
-    Ok(())
+    if as_json {
+        let seconds = began.elapsed().as_secs();
+        let all = json!({ "rows": told, "missed": missed, "seconds": seconds });
+        println!("{all}");
+    }
+    match missed {
+        0 => Ok(()),
+        _ => Err(Fault::Failed(format!("{missed} of {} figures are not met", rows.len()))),
+    }
 }

@@ -93,6 +93,13 @@ pub(crate) struct Done {
     tail: VecDeque<String>,
 }
 
+impl Done {
+    /// The last lines of both outputs, for whoever has not seen them.
+    pub(crate) fn last_lines(&self) -> String {
+        self.tail.iter().map(|line| format!("    | {line}\n")).collect()
+    }
+}
+
 /// Whether a line is the one that is waited for.
 type IsWanted = Box<dyn Fn(&str) -> bool>;
 

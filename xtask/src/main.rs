@@ -31,8 +31,10 @@ cargo xtask COMMAND
                       deploykit/haproxy:parts and deploykit/registry:parts;
                       --system installs Debian's packages system-wide (needs root)
                       instead of unpacking them under target/parts
-  figures [WORD]      measure what the project promises, print asked | got; with WORD only
-                      the rows that contain it (takes long; not part of the tests)
+  figures [WORD..] [--json]
+                      measure what the project promises, print asked | got; with words only
+                      the rows that contain them; --json: all of it in one object as the
+                      last line (takes some twenty minutes; not part of the tests)
   clean               remove what an interrupted test run has left in Docker
   help                this text
 
@@ -53,8 +55,15 @@ fn main() -> ExitCode {
         ["check"] => check::run(),
         ["parts"] => parts::run(false),
         ["parts", "--system"] => parts::run(true),
-        ["figures"] => figures::run(""),
-        ["figures", word] => figures::run(word),
+        ["figures", words @ ..] => {
+            let (flags, words): (Vec<&str>, Vec<_>) =
+                words.iter().partition(|word| word.starts_with("--"));
+            match flags.as_slice() {
+                [] => figures::run(&words, false),
+                ["--json"] => figures::run(&words, true),
+                _ => Err(Fault::Usage(format!("figures {}", flags.join(" ")))),
+            }
+        }
         ["clean"] => clean(),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -4,15 +4,21 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::job::{Fault, Result};
+use crate::job::{Done, Fault, Result};
 
 /// The object of the last line.
 #[derive(Debug)]
 pub(crate) struct Report(Value);
 
 impl Report {
+    /// What a run of it said.
+    pub(crate) fn of(done: &Done) -> Result<Self> {
+        Self::parse(&done.stdout)
+            .map_err(|why| Fault::Failed(format!("{why}\n{}", done.last_lines().trim_end())))
+    }
+
     /// Reads the last line of the standard output.
-    pub(crate) fn parse(stdout: &str) -> Result<Self> {
+    fn parse(stdout: &str) -> Result<Self> {
         let last = stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         match serde_json::from_str(last) {
             Ok(value @ Value::Object(_)) => Ok(Self(value)),
@@ -53,8 +59,25 @@ impl Report {
         Some(counts.into_iter().filter(|(_, count)| *count > 0).collect())
     }
 
+    /// The fewest tasks that served while it was watched, and the most that were there.
+    pub(crate) fn tasks(&self) -> Option<(u64, u64)> {
+        let capacity = &self.0["capacity"];
+        Some((capacity["least_serving"].as_u64()?, capacity["most_there"].as_u64()?))
+    }
+
+    /// Whether everything was at the end what it was at the beginning.
+    pub(crate) fn as_it_began(&self) -> bool {
+        self.0["as_it_began"] == true
+    }
+
     pub(crate) fn seconds(&self, name: &str) -> Option<f64> {
         self.0[name].as_f64()
+    }
+}
+
+impl From<Report> for Value {
+    fn from(report: Report) -> Self {
+        report.0
     }
 }
 
@@ -77,6 +100,7 @@ mod tests {
         assert_eq!((report.outcome(), report.failed()), ("rolled_back", Some(3)));
         assert_eq!(report.failed_by_place(), Some(vec![("B", 3)]));
         assert_eq!(report.requests(), None);
+        assert!(!report.as_it_began() && report.tasks().is_none());
     }
 
     #[test]

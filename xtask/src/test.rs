@@ -118,7 +118,7 @@ fn run_example(example: &Example) -> Result<()> {
     }
     let done = Job::new("cargo", arguments).shown().limit(EXAMPLE_LIMIT).run()?;
     if is_docker {
-        let report = Report::parse(&done.stdout)?;
+        let report = Report::of(&done)?;
         if report.outcome() != "promoted" || report.failed() != Some(0) {
             return Err(Fault::Failed(format!("promoted with 0 failed was asked; got {report}")));
         }

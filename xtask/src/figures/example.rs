@@ -2,7 +2,7 @@
 //! reaches it alone.
 
 use crate::cargo::Workspace;
-use crate::job::{Done, Job, Result};
+use crate::job::{Job, Result};
 use crate::report::Report;
 
 /// Longer than any rollout here may take, the slowest undoing included.
@@ -16,8 +16,11 @@ pub(super) fn build() -> Result<()> {
 
 /// One run of the example.
 pub(super) struct Run {
+    pub(super) strategy: &'static str,
     pub(super) replicas: u32,
     pub(super) requests: u64,
+    /// Requests per second.
+    pub(super) rate: u32,
     /// The way in which the new version is bad, when it is.
     pub(super) bad: Option<&'static str>,
     /// Ctrl-C when this step begins.
@@ -32,27 +35,38 @@ pub(super) struct Outcome {
     pub(super) steps: u32,
     /// The last step that began.
     pub(super) reached: u32,
+    pub(super) last_lines: String,
 }
 
 impl Run {
+    pub(super) fn new(strategy: &'static str, replicas: u32, requests: u64) -> Self {
+        Self { strategy, replicas, requests, rate: 200, bad: None, interrupt_at: None }
+    }
+
     pub(super) fn start(&self, workspace: &Workspace) -> Result<Outcome> {
-        let program = workspace.target.join("release/examples/docker");
-        let mut arguments = vec!["--strategy".to_owned(), "blue-green".into(), "--json".into()];
+        let mut arguments = vec!["--strategy".to_owned(), self.strategy.into(), "--json".into()];
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         option("--replicas", self.replicas.to_string());
-        option("--load", "200".into());
+        option("--load", self.rate.to_string());
         option("--requests", self.requests.to_string());
         if let Some(bad) = self.bad {
             option("--bad", bad.into());
         }
-        let mut job = Job::new(&program.to_string_lossy(), arguments).limit(LIMIT);
+        let mut job = example(workspace, "docker", arguments);
         if let Some(wanted) = self.interrupt_at {
             job = job.interrupt_at(move |line| step(line).is_some_and(|(step, _)| step == wanted));
         }
-        let Done { code, stdout, .. } = job.outcome()?;
-        let (reached, steps) = stdout.lines().rev().find_map(step).unwrap_or((0, 0));
-        Ok(Outcome { code, report: Report::parse(&stdout)?, steps, reached })
+        let done = job.outcome()?;
+        let (reached, steps) = done.stdout.lines().rev().find_map(step).unwrap_or((0, 0));
+        let last_lines = done.last_lines();
+        Ok(Outcome { code: done.code, report: Report::of(&done)?, steps, reached, last_lines })
     }
+}
+
+/// One of the examples that were built.
+fn example(workspace: &Workspace, name: &str, arguments: Vec<String>) -> Job {
+    let program = workspace.target.join("release/examples").join(name);
+    Job::new(&program.to_string_lossy(), arguments).limit(LIMIT)
 }
 
 /// Which step of how many begins, in a line like `[  1.234s] step 3/9 wait until B is healthy`.
