@@ -1,7 +1,7 @@
 //! Starting a HAProxy of one's own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,8 +125,9 @@ impl HaProxyBuilder {
                 .with_hint("its admin socket is a file: run the deployer where the Engine is"));
         }
         let state = state_dir(self.state_dir, &self.name)?;
+        let owner = fs::metadata(&state).map_err(|error| failed("read", &state, error))?;
         let (config_dir, socket_dir) =
-            (directory(&state, "conf", 0o755)?, directory(&state, "run", 0o700)?);
+            (directory(&state, "conf", &owner)?, directory(&state, "run", &owner)?);
         let socket = socket_dir.join(SOCKET_FILE);
         let length = socket.as_os_str().len();
         if length > LONGEST_SOCKET_PATH {
@@ -137,7 +138,6 @@ impl HaProxyBuilder {
             ))
             .with_hint("give a shorter one with HaProxyBuilder::state_dir"));
         }
-        let owner = fs::metadata(&state).map_err(|error| failed("read", &state, error))?;
         let spec = Spec {
             name: self.name,
             image: self.image,
@@ -151,15 +151,20 @@ impl HaProxyBuilder {
         let locked = store.lock().await?;
         let before = locked.load()?;
         locked.save(&before)?;
-        let container = Container::start(engine, spec, &runtime).await?;
+        let (container, created) = Container::start(engine, spec, &runtime).await?;
         drop(locked);
         let inner = Inner { runtime, store, container: Some(container) };
         let this = HaProxy { inner: Arc::new(inner) };
-        this.change(None, |model| {
+        let changed = this.change(None, |model| {
             model.extra = self.extra;
             Ok(())
-        })
-        .await?;
+        });
+        if let Err(error) = changed.await {
+            if created {
+                this.remove().await?;
+            }
+            return Err(error);
+        }
         Ok(this)
     }
 }
@@ -172,15 +177,25 @@ fn state_dir(given: Option<PathBuf>, name: &str) -> Result<PathBuf> {
             Error::invalid("HAProxy: there is no HOME to keep the state in")
                 .with_hint("name a directory with HaProxyBuilder::state_dir")
         })?;
+    // A bind mount is written with colons between its parts.
+    if dir.to_str().is_none_or(|path| path.contains(':')) {
+        let what = format!(
+            "HAProxy: the state directory {} cannot be mounted by the Engine",
+            dir.display()
+        );
+        return Err(Error::invalid(what).with_hint("give one whose path is UTF-8 without a colon"));
+    }
     fs::create_dir_all(&dir).map_err(|error| failed("make", &dir, error))?;
     // The Engine wants it whole, and two ways to write one directory are to be one container.
     dir.canonicalize().map_err(|error| failed("find", &dir, error))
 }
 
-fn directory(state: &Path, name: &str, mode: u32) -> Result<PathBuf> {
+/// A directory for its owner alone: what is in the configuration may be secret, and whoever can open the lock can keep it.
+fn directory(state: &Path, name: &str, owner: &fs::Metadata) -> Result<PathBuf> {
     let dir = state.join(name);
     fs::create_dir_all(&dir).map_err(|error| failed("make", &dir, error))?;
-    let set = fs::set_permissions(&dir, fs::Permissions::from_mode(mode));
-    set.map_err(|error| failed("set the mode of", &dir, error))?;
+    let set = chown(&dir, Some(owner.uid()), Some(owner.gid()))
+        .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)));
+    set.map_err(|error| failed("set owner and mode of", &dir, error))?;
     Ok(dir)
 }

@@ -93,8 +93,13 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Adopts the container if it is there, else creates it; returns when HAProxy answers. Whoever calls holds the lock.
-    pub(super) async fn start(engine: Engine, spec: Spec, runtime: &Runtime) -> Result<Self> {
+    /// Adopts the container if it is there, else creates it; returns when HAProxy answers, and says whether it was
+    /// created. Whoever calls holds the lock.
+    pub(super) async fn start(
+        engine: Engine,
+        spec: Spec,
+        runtime: &Runtime,
+    ) -> Result<(Self, bool)> {
         let mut this = Self { engine, spec, published: BTreeMap::new() };
         let name = this.container();
         let found = this.inspect().await?;
@@ -120,7 +125,7 @@ impl Container {
         }
         let found = this.inspect().await?.unwrap_or_default();
         this.published = found.published;
-        Ok(this)
+        Ok((this, created))
     }
 
     fn container(&self) -> String {
@@ -136,11 +141,11 @@ impl Container {
         let spec = &self.spec;
         let publish: Vec<_> = spec.publish.iter().map(|publish| publish.text.as_str()).collect();
         format!(
-            "image {}, network {}, publish [{}], state {}, user {}",
+            "image {}, network {}, publish [{}]{}{}",
             spec.image,
             spec.network,
             publish.join(", "),
-            spec.config_dir.display(),
+            self.state(),
             spec.user
         )
     }
@@ -157,8 +162,34 @@ impl Container {
             .with_hint(format!("start with its settings or another name; or docker rm -f {name}")))
     }
 
+    /// Two that shared a directory would take each other's socket, and only the last one would be told of changes.
+    async fn check_alone(&self) -> Result<()> {
+        let state = self.state();
+        let all = self.engine.list(&[LABEL.to_owned()]).await;
+        for other in all.map_err(|failure| self.failed("look for others like", failure))? {
+            let spec = other.labels.and_then(|mut labels| labels.remove(LABEL_SPEC));
+            if spec.is_some_and(|spec| spec.contains(&state)) {
+                let name = other.names.unwrap_or_default().join(", ");
+                let what = format!(
+                    "HAProxy {}: container {} uses the same state directory, {}",
+                    self.spec.name,
+                    name.trim_start_matches('/'),
+                    self.spec.config_dir.display()
+                );
+                return Err(Error::new(ErrorKind::Busy, what)
+                    .with_hint("give each its own with HaProxyBuilder::state_dir"));
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> String {
+        format!(", state {}, user ", self.spec.config_dir.display())
+    }
+
     async fn create(&self) -> Result<()> {
         let spec = &self.spec;
+        self.check_alone().await?;
         self.ensure_image().await?;
         if spec.network != HOST {
             self.engine.ensure_network(&spec.network).await?;
@@ -296,8 +327,10 @@ impl Container {
         let file = file.file_name().unwrap_or_default().to_string_lossy();
         let file = format!("{CONFIG}/{file}");
         let words = ["haproxy", "-c", "-f", &file];
-        let (code, text) =
-            self.exec(&words).await.map_err(|e| self.failed("check a file in", e))?;
+        // In a container that is paused it would not end.
+        let checked = tokio::time::timeout(READY, self.exec(&words)).await;
+        let checked = checked.map_err(|_| Failure::Silence).and_then(|c| c.map_err(Failure::from));
+        let (code, text) = checked.map_err(|failure| self.failed("check a file in", failure))?;
         if code == 0 {
             return Ok(());
         }

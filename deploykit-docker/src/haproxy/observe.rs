@@ -60,8 +60,13 @@ async fn once(haproxy: &HaProxy, service: &ServiceName) -> Result<BalancerState>
         }
     }
     for worker in processes.old {
-        // What it was answering before the reload is in flight still. One that has ended answers nothing.
-        for row in runtime.servers(worker).await.unwrap_or_default() {
+        // What it was answering before the reload is in flight still.
+        let rows = match runtime.servers(worker).await {
+            Err(error) if runtime.processes().await?.old.contains(&worker) => return Err(error),
+            // One that has ended answers nothing.
+            rows => rows.unwrap_or_default(),
+        };
+        for row in rows {
             let Some(place) = place_of(&row, service) else { continue };
             let same = |t: &&mut Target| t.place == place && t.task.as_str() == row.name;
             if let Some(target) = targets.iter_mut().find(same) {

@@ -71,15 +71,20 @@ impl Reconcile<'_> {
         Ok(())
     }
 
-    /// A new server counts as up until its first check; this one is to count as down until it has passed one. So it
-    /// begins with weight 0, which gets no request, and gets its weight when it is down.
     async fn add(&self, path: &str, server: &Server) -> Result<()> {
         let command = format!("add server {path} {} weight 0 {CHECK}", server.address);
         let answer = self.runtime.on(self.worker, &command).await?;
         if !answer.contains("New server registered") {
             return Err(refused(&command, &answer));
         }
+        self.enable(path, server).await
+    }
+
+    /// A server counts as up until its first check; this one is to count as down until it has passed one. So it begins
+    /// with weight 0, which gets no request, and gets its weight when it is down.
+    async fn enable(&self, path: &str, server: &Server) -> Result<()> {
         let mut commands = vec![
+            format!("set weight {path} 0"),
             format!("enable health {path}"),
             format!("enable server {path}"),
             format!("set server {path} health down"),
@@ -91,9 +96,12 @@ impl Reconcile<'_> {
     }
 
     async fn correct(&self, path: &str, server: &Server, row: &Row) -> Result<()> {
+        // Somebody took it out by hand, or whoever added it ended before it was enabled: it would count as up for ever.
+        if row.check.is_empty() {
+            return self.enable(path, server).await;
+        }
         let mut commands = Vec::new();
-        // Somebody else took it out by hand.
-        if row.status.starts_with("MAINT") || row.status.starts_with("DRAIN") && row.weight > 0 {
+        if row.status.starts_with("DRAIN") && row.weight > 0 {
             commands.push(format!("set server {path} state ready"));
         }
         let weight = u32::from(!server.draining);

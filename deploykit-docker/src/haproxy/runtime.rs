@@ -131,9 +131,14 @@ impl Runtime {
 
     /// The value of a process-wide text variable; none where there is no such variable.
     pub(super) async fn variable(&self, worker: u32, name: &str) -> Result<Option<String>> {
-        let answer = self.on(worker, &format!("get var {name}")).await?;
+        let command = format!("get var {name}");
+        let answer = self.on(worker, &command).await?;
         let value = answer.trim().split_once("value=<").and_then(|(_, v)| v.strip_suffix('>'));
-        Ok(value.map(str::to_owned))
+        match value {
+            Some(value) => Ok(Some(value.to_owned())),
+            None if answer.starts_with("Variable not found") => Ok(None),
+            None => Err(cut_short(&command, &answer)),
+        }
     }
 
     /// Sets a process-wide text variable; requests see either value, nothing between.
@@ -148,6 +153,15 @@ impl Runtime {
         // All proxies, but of them only the servers (type 4).
         parse_rows(&self.on(worker, "show stat -1 4 -1").await?)
     }
+}
+
+/// What is missing at an answer's end must not pass for what is not there: a target that cannot be seen would not be
+/// drained.
+fn cut_short(command: &str, answer: &str) -> Error {
+    let end: String = answer.trim_end().chars().rev().take(80).collect();
+    let end: String = end.chars().rev().collect();
+    let what = format!("HAProxy's answer to {command:?} cannot be read; it ends with {end:?}");
+    Error::new(ErrorKind::Unavailable, what).with_hint("if this stays so, see HAProxy's log")
 }
 
 pub(super) fn refused(command: &str, answer: &str) -> Error {
@@ -199,6 +213,7 @@ fn parse_rows(text: &str) -> Result<Vec<Row>> {
     };
     let columns = ["pxname", "svname", "addr", "status", "check_status", "weight", "scur"];
     let columns = columns.into_iter().map(column).collect::<Result<Vec<_>>>()?;
+    let unreadable = || cut_short("show stat", text);
     let mut rows = Vec::new();
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let fields: Vec<_> = line.split(',').collect();
@@ -210,11 +225,12 @@ fn parse_rows(text: &str) -> Result<Vec<Row>> {
             address: next(),
             status: next(),
             check: next(),
-            weight: next().parse().unwrap_or(0),
-            in_flight: next().parse().unwrap_or(0),
+            weight: next().parse().map_err(|_| unreadable())?,
+            in_flight: next().parse().map_err(|_| unreadable())?,
         });
     }
-    Ok(rows)
+    // The last line is an empty one.
+    if text.ends_with("\n\n") { Ok(rows) } else { Err(unreadable()) }
 }
 
 #[cfg(test)]
@@ -241,5 +257,10 @@ mod tests {
         let rows = parse_rows(text).unwrap();
         assert_eq!((rows[0].in_flight, rows[0].address.as_str()), (7, "10.0.0.1:80"));
         assert!(parse_rows("# pxname,\n").unwrap_err().to_string().contains("svname"));
+        // Wherever it is cut after its titles.
+        for end in text.find('\n').unwrap() + 1..text.len() {
+            let error = parse_rows(&text[..end]).unwrap_err();
+            assert!(error.is_temporary(), "{end}: {error}");
+        }
     }
 }

@@ -86,7 +86,11 @@ impl Locked<'_> {
     /// Writes the file that a save would, under another name, which is returned: for HAProxy to look at first.
     pub(super) fn draft(&self, model: &Model) -> Result<PathBuf> {
         let path = self.store.beside(".new");
-        write(&path, &config::render(model)?).map_err(|error| failed("write", &path, error))?;
+        write(&path, &config::render(model)?).map_err(|error| {
+            // On a full disk every byte counts.
+            let _ = fs::remove_file(&path);
+            failed("write", &path, error)
+        })?;
         Ok(path)
     }
 
@@ -114,10 +118,16 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 pub(super) fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        IoKind::PermissionDenied => ErrorKind::Denied,
-        IoKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::Other,
+    let (kind, hint) = match error.kind() {
+        IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem => {
+            (ErrorKind::Denied, "run as the user that owns HAProxy's state directory")
+        }
+        IoKind::NotFound => {
+            (ErrorKind::NotFound, "start HAProxy again: that makes what is missing")
+        }
+        IoKind::StorageFull | IoKind::QuotaExceeded => (ErrorKind::Unavailable, "free space there"),
+        _ => (ErrorKind::Other, "look at the disk and at HAProxy's state directory"),
     };
-    Error::new(kind, format!("HAProxy: cannot {doing} {}", path.display())).with_source(error)
+    let what = format!("HAProxy: cannot {doing} {}", path.display());
+    Error::new(kind, what).with_hint(hint).with_source(error)
 }
