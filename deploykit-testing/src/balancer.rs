@@ -91,10 +91,12 @@ impl State {
                 routing: Routing::Closed,
                 test_route: None,
                 targets: Vec::new(),
-                entry: Some(entry(service)),
+                entry: Some(entry("http", service)),
                 test_entry: None,
             };
         };
+        let is_tcp = known.is_tcp();
+        let live = entry(if is_tcp { "tcp" } else { "http" }, service);
         let target = |target: &TargetEntry| Target {
             place: target.place,
             task: target.id.clone(),
@@ -106,11 +108,15 @@ impl State {
             routing: known.routing.clone(),
             test_route: known.test_route,
             targets: known.targets.iter().map(target).collect(),
-            entry: Some(entry(service)),
-            test_entry: known.test_route.map(|_| Entry {
-                headers: vec![("x-deploykit-test".to_owned(), "1".to_owned())],
-                ..entry(service)
+            test_entry: known.test_route.map(|_| match is_tcp {
+                // A connection carries no header: testers have an address of their own.
+                true => Entry { url: format!("tcp://test.{service}.world"), ..live.clone() },
+                false => Entry {
+                    headers: vec![("x-deploykit-test".to_owned(), "1".to_owned())],
+                    ..live.clone()
+                },
             }),
+            entry: Some(live),
         }
     }
 
@@ -254,8 +260,8 @@ impl State {
     }
 }
 
-fn entry(service: &ServiceName) -> Entry {
-    Entry { url: format!("http://{service}.world"), headers: Vec::new() }
+fn entry(scheme: &str, service: &ServiceName) -> Entry {
+    Entry { url: format!("{scheme}://{service}.world"), headers: Vec::new() }
 }
 
 fn unsupported(service: &ServiceName, what: &str) -> Error {

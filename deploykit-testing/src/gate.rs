@@ -5,29 +5,34 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::{GateContext, HealthGate, Measurement, Result};
+use deploykit_core::{Error, GateContext, HealthGate, Measurement, Result};
 
 use crate::calls::Operation;
 use crate::requests::{Answer, Ask, Client, Road};
 use crate::state::State;
 use crate::world::World;
 
-/// Measures a service of a [`World`] by one request, as the HTTP gate measures a real one.
+/// Measures a service of a [`World`] by one request, as the HTTP gate measures a real one, or by one connection, as the TCP
+/// gate does.
 ///
-/// It asks the candidate over the test route; while none is open the measurement says nothing. It passes on an
-/// answer with a status from 200 to 399, however long that took. No answer is a failure.
+/// It asks the candidate over the test route; while none is open the measurement says nothing. A request passes on an
+/// answer with a status from 200 to 399, a connection when it is made, however long that took. No answer is a failure.
+///
+/// # Errors
+/// [`measure`](HealthGate::measure) returns `Invalid` for requests to a TCP service.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WorldGate {
     world: World,
-    path: String,
+    /// What is asked for; none for a connection.
+    path: Option<String>,
     road: Road,
     statuses: Range<u16>,
     max_latency: Option<Duration>,
 }
 
 impl WorldGate {
-    pub(crate) const fn new(world: World, path: String) -> Self {
+    pub(crate) const fn new(world: World, path: Option<String>) -> Self {
         Self { world, path, road: Road::Test, statuses: 200..400, max_latency: None }
     }
 
@@ -38,7 +43,7 @@ impl WorldGate {
         self
     }
 
-    /// Sets which statuses are good.
+    /// Sets which statuses are good. A connection has none.
     pub fn with_status(mut self, statuses: Range<u16>) -> Self {
         self.statuses = statuses;
         self
@@ -55,7 +60,10 @@ impl WorldGate {
             Road::Live => "the live entry",
             Road::Test => "the test route",
         };
-        let asked = format!("GET {} over {road}", self.path);
+        let asked = match &self.path {
+            Some(path) => format!("GET {path} over {road}"),
+            None => format!("a connection over {road}"),
+        };
         let Some(answer) = answer else {
             return Measurement::inconclusive(format!("{asked} was not answered yet"));
         };
@@ -64,10 +72,15 @@ impl WorldGate {
         match &answer.status {
             Err(why) => Measurement::fail(format!("{asked}: {why}{by}")),
             Ok(status) => {
-                let evidence = format!("{asked} answered {status} in {took} ms{by}");
+                let evidence = match self.path {
+                    Some(_) => format!("{asked} answered {status} in {took} ms{by}"),
+                    None => format!("{asked} was made in {took} ms{by}"),
+                };
                 let slow = self.max_latency.filter(|max| answer.took > *max);
                 match slow {
-                    _ if !self.statuses.contains(status) => Measurement::fail(evidence),
+                    _ if self.path.is_some() && !self.statuses.contains(status) => {
+                        Measurement::fail(evidence)
+                    }
                     Some(max) => Measurement::fail(format!(
                         "{evidence}, which is over {} ms",
                         max.as_millis()
@@ -82,6 +95,11 @@ impl WorldGate {
 #[async_trait]
 impl HealthGate for WorldGate {
     async fn measure(&self, context: &GateContext) -> Result<Measurement> {
+        let entry = context.entry.as_ref().or(context.test_entry.as_ref());
+        if self.path.is_some() && entry.is_some_and(|entry| entry.url.starts_with("tcp:")) {
+            let what = format!("{} is a TCP service, which answers no requests", context.service);
+            return Err(Error::invalid(what).with_hint("measure it with World::tcp_gate"));
+        }
         let missing = match self.road {
             Road::Live if context.entry.is_none() => Some("there is no live entry"),
             Road::Test if context.test_entry.is_none() => Some("no test route is open"),

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use deploykit_core::{
-    Digest, Error, ErrorKind, Place, Release, Result, RevisionId, Routing, ServiceName, TaskId,
+    Digest, Error, ErrorKind, Place, Readiness, Release, Result, RevisionId, Routing, ServiceName,
+    TaskId,
 };
 
 use crate::behaviour::Behaviour;
@@ -216,5 +217,11 @@ impl Service {
             .iter()
             .filter(move |(_, task)| task.place == place)
             .map(|(number, task)| (*number, task))
+    }
+    /// Whether it is a service of whole connections, as its releases say.
+    pub(crate) fn is_tcp(&self) -> bool {
+        let release = |run: &Run| self.revisions.get(&run.revision);
+        let mut releases = self.runs.values().filter_map(release);
+        releases.any(|release| release.spec.readiness == Readiness::Tcp)
     }
 }

@@ -35,6 +35,19 @@ impl Traffic {
         }
     }
 
+    /// So many new connections in a second to a TCP service; at least 1. Each lasts so long, and fails when it is cut before.
+    ///
+    /// To the world a connection is one long request: it goes where the shares are when it is made, is in flight at its task
+    /// until it ends, and is what draining waits for.
+    pub const fn connections_per_second(connections: u32, lasting: Duration) -> Self {
+        Self {
+            slow_percent: 100,
+            slow: lasting,
+            timeout: Duration::MAX,
+            ..Self::per_second(connections)
+        }
+    }
+
     /// Sets which part of the requests makes how much more work.
     pub const fn with_slow(mut self, percent: u8, work: Duration) -> Self {
         self.slow_percent = percent;

@@ -141,7 +141,12 @@ impl World {
 
     /// A gate that asks for `path`, over the test route unless it is told otherwise.
     pub fn http_gate(&self, path: impl Into<String>) -> WorldGate {
-        WorldGate::new(self.clone(), path.into())
+        WorldGate::new(self.clone(), Some(path.into()))
+    }
+
+    /// A gate that makes one connection to a TCP service, over the test route unless it is told otherwise.
+    pub fn tcp_gate(&self) -> WorldGate {
+        WorldGate::new(self.clone(), None)
     }
 
     /// Begins to send requests to a service, over its live entry.

@@ -214,6 +214,12 @@ impl HttpGate {
     }
 
     async fn ask_entry(&self, entry: &Entry) -> Result<Measurement> {
+        if !entry.url.starts_with("http") {
+            return Err(self.nowhere(
+                &format!("the service is reached at {}, which does not speak HTTP", entry.url),
+                "connect with TcpGate, or ask each_target() if its tasks do speak HTTP",
+            ));
+        }
         let (url, headers) = (self.url(&entry.url)?, self.headers(Some(entry))?);
         self.ask(&self.what(), url, headers).await
     }

@@ -185,7 +185,7 @@ impl From<&Target> for Endpoint {
 /// How a service is reached from where the deployer runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// `http://host:port`, without a path.
+    /// `http://host:port` or `https://host:port`, without a path; `tcp://host:port` for a service of whole connections.
     pub url: String,
     /// Headers that each request must carry to get there.
     pub headers: Vec<(String, String)>,

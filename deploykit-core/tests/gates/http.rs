@@ -31,6 +31,16 @@ async fn a_bad_status_fails() {
 }
 
 #[tokio::test]
+async fn a_service_of_plain_connections_is_not_asked_and_the_way_out_is_named() {
+    let (server, mut context) = on_test_route(Answer::status("200 OK")).await;
+    context.test_entry.as_mut().unwrap().url = format!("tcp://{}", server.address);
+    let error = HttpGate::new("/health").measure(&context).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.hint().unwrap().contains("TcpGate"), "{error}");
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn which_status_is_good_can_be_set() {
     let (_server, context) = on_test_route(Answer::status("404 Not Found")).await;
     let gate = HttpGate::new("/gone");

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use deploykit_core::{TcpGate, Verdict};
+use deploykit_core::{Entry, ErrorKind, HealthGate, TcpGate, Verdict};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{context, expect, nobody};
@@ -34,6 +35,51 @@ async fn one_target_that_refuses_fails_and_is_named() {
 #[tokio::test]
 async fn a_candidate_without_targets_is_inconclusive() {
     expect(Verdict::Inconclusive, &TcpGate::new(), &context()).await;
+}
+
+/// An entry at which a server does this with each connection.
+async fn entry_that(greets: bool, hangs_up: bool) -> Entry {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if greets {
+                stream.write_all(b"hello").await.unwrap();
+            }
+            if !hangs_up {
+                kept.push(stream);
+            }
+        }
+    });
+    Entry { url, headers: Vec::new() }
+}
+
+#[tokio::test]
+async fn over_an_entry_a_connection_must_stay_or_say_something() {
+    for (greets, hangs_up, verdict) in [
+        (false, false, Verdict::Pass),
+        (true, true, Verdict::Pass),
+        // A balancer without anybody behind it.
+        (false, true, Verdict::Fail),
+    ] {
+        let mut context = context();
+        context.entry = Some(entry_that(greets, hangs_up).await);
+        context.test_entry = Some(entry_that(greets, hangs_up).await);
+        expect(verdict, &TcpGate::new().live(), &context).await;
+        expect(verdict, &TcpGate::new().test_route(), &context).await;
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_entry_nothing_is_measured() {
+    for (gate, missing) in
+        [(TcpGate::new().live(), "balancer"), (TcpGate::new().test_route(), "test route")]
+    {
+        let error = gate.measure(&context()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().contains(missing) && error.hint().is_some(), "{error}");
+    }
 }
 
 // Elsewhere a full queue of connections refuses further ones.

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use deploykit_core::{Error, ErrorKind, Place, Result, ServiceName};
 use sha2::{Digest, Sha256};
 
+use super::frontend::Protocol;
 use super::model::{MOST_PLACES, Model, Service};
 
 /// The header that tells testers' requests, see `LoadBalancer::set_test_route`.
@@ -35,17 +36,29 @@ global
 
 const DEFAULTS: &str = "\
 defaults deploykit.base
-  mode http
   balance leastconn
   timeout connect 500ms
   timeout check 2s
+  # Only a connection that could not be made is tried again, on another server: nothing is sent twice.
+  retries 3
+  option redispatch 1
+
+defaults deploykit.tcp from deploykit.base
+  mode tcp
+  # A connection is in flight as long as it lasts: one whose client has vanished is found out.
+  option clitcpka
+  clitcpka-idle 60s
+  clitcpka-intvl 10s
+  clitcpka-cnt 6
+
+backend deploykit.unavailable.tcp from deploykit.tcp
+
+defaults deploykit.http from deploykit.base
+  mode http
   timeout http-request 30s
   timeout http-keep-alive 60s
   timeout tunnel 24h
-  # Only a connection that could not be made is tried again, on another server: nothing is sent twice.
-  retries 3
   retry-on conn-failure
-  option redispatch 1
   # A kept connection may be closed by the server in the moment in which a request is sent on it.
   option http-server-close
   http-reuse never
@@ -55,7 +68,7 @@ defaults deploykit.base
   option forwardfor except 127.0.0.0/8
   http-error status 503 content-type text/plain string \"no healthy task\\n\"
 
-backend deploykit.unavailable from deploykit.base
+backend deploykit.unavailable.http from deploykit.http
 ";
 
 /// The name of a service's variable: HAProxy knows no `-` in it, a service's name no `_`.
@@ -144,8 +157,8 @@ pub(super) fn parse(text: &str, path: &std::path::Path) -> Result<Model> {
 
 fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
     let frontend = &service.frontend;
-    let idle = frontend.idle_timeout.as_millis();
-    line(text, format_args!("defaults {name} from deploykit.base"));
+    let (protocol, idle) = (frontend.protocol.name(), frontend.idle_timeout.as_millis());
+    line(text, format_args!("defaults {name} from deploykit.{protocol}"));
     line(text, format_args!("  timeout client {idle}ms\n  timeout server {idle}ms"));
     if let Some(path) = &frontend.health_path {
         line(
@@ -156,36 +169,48 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
         );
     }
     let (route, test) = (variable(name, "route"), variable(name, "test"));
-    let answer_503 = |what: &str| {
-        format!("http-request return status 503 content-type text/plain string \"{what}\\n\"")
+    let rule = frontend.protocol.rule();
+    let refuse = |why: &str| match frontend.protocol {
+        Protocol::Http => {
+            format!("  {rule} return status 503 content-type text/plain string \"{why}\\n\"")
+        }
+        Protocol::Tcp => format!("  {rule} reject"),
     };
-    let no_test = answer_503(&format!("no version of {name} can be tested now"));
-    let no_test = format!("  {no_test} if !leaving {{ var({test}) -m str none }}");
+    let no_test = refuse(&format!("no version of {name} can be tested now"));
+    let no_test = format!("{no_test} if !leaving {{ var({test}) -m str none }}");
     let to_test = format!("  use_backend {name}.%[var({test})]");
-    let closed = answer_503(&format!("{name} is closed"));
-    let closed = format!("  {closed} if !leaving {{ var(txn.route) -m str closed }}");
+    let closed = refuse(&format!("{name} is closed"));
+    let closed = format!("{closed} if !leaving {{ var(txn.route) -m str closed }}");
     open(text, name, service, frontend.port);
-    line(text, format_args!("  http-request set-var(txn.route) var({route})"));
-    if frontend.test_port.is_some() {
-        line(text, format_args!("  http-request del-header {TEST_HEADER}\n{closed}"));
-    } else {
-        line(text, format_args!("  acl test req.fhdr({TEST_HEADER}) -m str {name}"));
-        line(text, format_args!("{no_test} test\n{closed} !test"));
-        line(text, format_args!("  http-request del-header {TEST_HEADER} if !test"));
+    line(text, format_args!("  {rule} set-var(txn.route) var({route})"));
+    let header = frontend.has_test_header();
+    match frontend.protocol {
+        _ if header => {
+            line(text, format_args!("  acl test req.fhdr({TEST_HEADER}) -m str {name}"));
+            line(text, format_args!("{no_test} test\n{closed} !test"));
+            line(text, format_args!("  {rule} del-header {TEST_HEADER} if !test"));
+        }
+        Protocol::Http => {
+            line(text, format_args!("  {rule} del-header {TEST_HEADER}\n{closed}"));
+        }
+        Protocol::Tcp => line(text, format_args!("{closed}")),
     }
-    draw(text, name);
+    draw(text, name, rule);
     line(text, format_args!("{}", again(name, frontend.port)));
-    if frontend.test_port.is_none() {
+    if header {
         line(text, format_args!("{to_test} if test"));
     }
     for n in 1..=MOST_PLACES {
         let drawn = format!("var(txn.draw),sub(txn.sum{n}) -m int lt 0");
         line(text, format_args!("  use_backend %[var(txn.to{n})] if {{ {drawn} }}"));
     }
-    line(text, format_args!("  default_backend deploykit.unavailable"));
+    line(text, format_args!("  default_backend deploykit.unavailable.{protocol}"));
     if let Some(port) = frontend.test_port {
         open(text, name, service, port);
-        line(text, format_args!("{no_test}\n  http-request set-header {TEST_HEADER} {name}"));
+        line(text, format_args!("{no_test}"));
+        if frontend.protocol == Protocol::Http {
+            line(text, format_args!("  {rule} set-header {TEST_HEADER} {name}"));
+        }
         line(text, format_args!("{}\n{to_test}", again(name, port)));
     }
 }
@@ -205,28 +230,29 @@ fn again(name: &ServiceName, port: u16) -> String {
     format!("  use_backend {name}.again.{port} if leaving")
 }
 
-/// The rules that send a live request to a place. They read the routing once, so that a change falls between requests.
-fn draw(text: &mut String, name: &ServiceName) {
+/// The rules that send a live request, or a connection, to a place. They read the routing once, so that a change falls
+/// between two.
+fn draw(text: &mut String, name: &ServiceName, rule: &str) {
     line(text, format_args!("  acl pooled var(txn.route) -m beg p"));
-    line(text, format_args!("  http-request set-var(txn.sum0) int(0)"));
+    line(text, format_args!("  {rule} set-var(txn.sum0) int(0)"));
     for n in 1..=MOST_PLACES {
         let (place, factor, before) = (2 * n, 2 * n + 1, n - 1);
         line(
             text,
             format_args!(
-                "  http-request set-var-fmt(txn.to{n}) {name}.%[var(txn.route),field({place},:)]\n  \
-                 http-request set-var(txn.by{n}) var(txn.route),field({factor},:),add(0)"
+                "  {rule} set-var-fmt(txn.to{n}) {name}.%[var(txn.route),field({place},:)]\n  \
+                 {rule} set-var(txn.by{n}) var(txn.route),field({factor},:),add(0)"
             ),
         );
         let mut sum = |servers: &str, when: &str| {
             let of = format!("var(txn.to{n}),{servers},mul(txn.by{n}),add(txn.sum{before})");
-            line(text, format_args!("  http-request set-var(txn.sum{n}) {of} {when}"));
+            line(text, format_args!("  {rule} set-var(txn.sum{n}) {of} {when}"));
         };
         sum("nbsrv", "if pooled");
         sum("nbsrv,bool", "unless pooled");
     }
     let drawn = format!("rand(1000000),mul(txn.sum{MOST_PLACES}),div(1000000)");
-    line(text, format_args!("  http-request set-var(txn.draw) {drawn}"));
+    line(text, format_args!("  {rule} set-var(txn.draw) {drawn}"));
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {

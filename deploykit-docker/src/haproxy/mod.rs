@@ -3,6 +3,7 @@
 mod builder;
 mod config;
 mod container;
+mod frontend;
 mod model;
 mod observe;
 mod reconcile;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 pub use self::builder::HaProxyBuilder;
 use self::container::{Container, here};
-pub use self::model::Frontend;
+pub use self::frontend::Frontend;
 use self::model::{Model, Server, check_task};
 use self::reconcile::Reconcile;
 use self::runtime::{POLL, Processes, Runtime};
@@ -268,7 +269,11 @@ impl LoadBalancer for HaProxy {
 
     async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()> {
         self.change(Some(service), |model| {
-            model.service(service)?.test = place;
+            let known = model.service(service)?;
+            if place.is_some() {
+                known.frontend.check_test_route(service)?;
+            }
+            known.test = place;
             Ok(())
         })
         .await

@@ -1,109 +1,15 @@
 //! What HAProxy is to be: the wanted state of all services, as it stands in the configuration file.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use deploykit_core::{Error, ErrorKind, Place, Result, Routing, ServiceName, TaskId};
 use serde::{Deserialize, Serialize};
 
+use super::frontend::Frontend;
+
 /// How many places a routing can name: what a frontend's rules have room for.
 pub(super) const MOST_PLACES: usize = 4;
-
-/// How clients reach a service, and how its targets are checked.
-///
-/// ```
-/// use deploykit_docker::Frontend;
-/// use std::time::Duration;
-///
-/// let frontend = Frontend::new(8080)
-///     .with_health_path("/health")
-///     .with_test_port(8081)
-///     .with_idle_timeout(Duration::from_secs(120));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frontend {
-    pub(super) address: Ipv4Addr,
-    pub(super) port: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) test_port: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) health_path: Option<String>,
-    pub(super) idle_timeout: Duration,
-}
-
-impl Frontend {
-    /// HTTP on this port of HAProxy, on all addresses; targets count as healthy when they accept connections; a connection
-    /// may be silent for 60 s while an answer is awaited; testers come with the header `x-deploykit-test: <service>`.
-    pub fn new(port: u16) -> Self {
-        Self {
-            address: Ipv4Addr::UNSPECIFIED,
-            port,
-            test_port: None,
-            health_path: None,
-            idle_timeout: Duration::from_secs(60),
-        }
-    }
-
-    /// Listens on this address only. For a HAProxy that has the machine's own network; in a container with a network of
-    /// its own it is [`publish`](super::HaProxyBuilder::publish) that says who can connect.
-    #[must_use]
-    pub fn with_address(mut self, address: Ipv4Addr) -> Self {
-        self.address = address;
-        self
-    }
-
-    /// Opens the test route on a port of its own instead of by header. Only that port reaches a candidate then, so who
-    /// can test is a matter of who can connect to it.
-    #[must_use]
-    pub fn with_test_port(mut self, port: u16) -> Self {
-        self.test_port = Some(port);
-        self
-    }
-
-    /// Targets count as healthy when they answer GET of this path with 2xx or 3xx.
-    #[must_use]
-    pub fn with_health_path(mut self, path: impl Into<String>) -> Self {
-        self.health_path = Some(path.into());
-        self
-    }
-
-    /// How long either side of a request may be silent; a WebSocket may be for a day.
-    #[must_use]
-    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
-        self
-    }
-
-    /// Its ports, the live one first.
-    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
-        std::iter::once(self.port).chain(self.test_port)
-    }
-
-    fn check(&self, service: &ServiceName) -> Result<()> {
-        if self.ports().any(|port| port == 0) || self.test_port == Some(self.port) {
-            return Err(Error::invalid(format!(
-                "service {service}: its ports must be two different ones from 1 to 65535"
-            )));
-        }
-        if self.idle_timeout.is_zero() {
-            return Err(Error::invalid(format!("service {service}: the idle timeout is zero")));
-        }
-        match &self.health_path {
-            Some(path) if !is_plain_path(path) => Err(Error::invalid(format!(
-                "service {service}: the health path {path:?} is not a plain path"
-            ))
-            .with_hint("begin with / and use letters, digits and -._~/?&=+,:@ only")),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Nothing that HAProxy's configuration language gives a meaning to.
-fn is_plain_path(path: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/?&=+,:@".contains(c);
-    path.starts_with('/') && path.chars().all(plain)
-}
 
 /// The wanted state of everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -76,9 +76,10 @@ async fn once(haproxy: &HaProxy, service: &ServiceName) -> Result<BalancerState>
     }
     targets.sort_by(|a, b| (a.place, &a.task).cmp(&(b.place, &b.task)));
     let frontend = haproxy.inner.store.load()?.services.remove(service).map(|s| s.frontend);
+    let scheme = frontend.as_ref().map_or("http", |frontend| frontend.protocol.name());
     let entry = |port, headers| {
         let at = haproxy.reached_at(frontend.as_ref()?, port?)?;
-        Some(Entry { url: format!("http://{at}"), headers })
+        Some(Entry { url: format!("{scheme}://{at}"), headers })
     };
     let live = frontend.as_ref().map(|frontend| frontend.port);
     let test_port = frontend.as_ref().and_then(|frontend| frontend.test_port);

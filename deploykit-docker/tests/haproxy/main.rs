@@ -16,4 +16,5 @@ mod lifecycle;
 mod refusals;
 mod routing;
 mod targets;
+mod tcp;
 mod world;

@@ -7,7 +7,7 @@ use deploykit_core::{
 };
 use deploykit_docker::{Engine, Frontend, HaProxy, HaProxyBuilder};
 
-use crate::world::{on_haproxy, thousandths};
+use crate::world::{builder_on_machine, on_haproxy, thousandths};
 
 fn builder(test: &str, state: &tempfile::TempDir) -> HaProxyBuilder {
     let name = format!("dkh-{test}-{}", std::process::id());
@@ -39,12 +39,7 @@ async fn a_published_port_that_is_taken_is_named() {
 async fn a_port_that_is_taken_on_the_machine_is_named_with_its_service() {
     let state = tempfile::tempdir().unwrap();
     let name = format!("dkh-hosttaken-{}", std::process::id());
-    let haproxy = HaProxy::builder()
-        .name(name)
-        .image("deploykit/haproxy:parts")
-        .network("host")
-        .state_dir(state.path());
-    let haproxy = haproxy.start().await.unwrap();
+    let haproxy = builder_on_machine(&name, state.path()).start().await.unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let frontend = Frontend::new(port).with_address([127, 0, 0, 1].into());

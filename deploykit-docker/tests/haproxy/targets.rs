@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use deploykit_core::{Endpoint, LoadBalancer, Place, Routing, TargetHealth, TaskId};
-use deploykit_docker::{Frontend, HaProxy};
+use deploykit_docker::Frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{on_haproxy, thousandths};
+use crate::world::{World, free_port, on_haproxy, on_machine, thousandths};
 
 fn names(tasks: &[Endpoint]) -> Vec<TaskId> {
     tasks.iter().map(|task| task.task.clone()).collect()
@@ -137,19 +137,13 @@ async fn a_draining_task_stays_so_when_the_list_is_set_again_and_not_when_it_com
 
 #[tokio::test]
 async fn a_service_that_closes_idle_connections_loses_no_request() {
-    let dir = tempfile::tempdir().unwrap();
-    let name = format!("dkh-idle-{}", std::process::id());
-    let image = "deploykit/haproxy:parts";
-    let builder = HaProxy::builder().name(name).image(image).network("host").state_dir(dir.path());
-    let haproxy = builder.start().await.unwrap();
-    let result = tokio::spawn(idle_connections(haproxy.clone())).await;
-    haproxy.remove().await.unwrap();
-    if let Err(failed) = result {
-        std::panic::resume_unwind(failed.into_panic());
-    }
+    on_machine("idle", Frontend::new(free_port()), |world| async move {
+        idle_connections(&world).await;
+    })
+    .await;
 }
 
-async fn idle_connections(haproxy: HaProxy) {
+async fn idle_connections(world: &World) {
     const IDLE: Duration = Duration::from_millis(4);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -170,17 +164,11 @@ async fn idle_connections(haproxy: HaProxy) {
             });
         }
     });
-    let service = "idle".try_into().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let frontend = Frontend::new(port).with_address([127, 0, 0, 1].into());
-    haproxy.add_service(&service, &frontend).await.unwrap();
     let target = Endpoint { task: TaskId::new("t"), address };
-    haproxy.set_targets(&service, Place::A, &[target]).await.unwrap();
-    haproxy.set_routing(&service, &Routing::all_to(Place::A)).await.unwrap();
-    while haproxy.observe(&service).await.unwrap().healthy(Place::A) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let url = haproxy.observe(&service).await.unwrap().entry.unwrap().url;
+    world.haproxy.set_targets(&world.service, Place::A, &[target]).await.unwrap();
+    world.route(&Routing::all_to(Place::A)).await;
+    let state = world.until("healthy", |state| state.healthy(Place::A) == 1).await;
+    let url = state.entry.unwrap().url;
     let mut client = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let mut answer = [0; 4_096];
     for n in 0..600 {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +57,31 @@ pub(crate) async fn on_haproxy_with<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    run(name, builder, frontend, test).await;
+}
+
+/// Runs a test on a HAProxy that has the machine's own network, so that targets can be servers of the test itself.
+pub(crate) async fn on_machine<F>(name: &str, frontend: Frontend, test: impl FnOnce(World) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let frontend = frontend.with_address([127, 0, 0, 1].into());
+    run(name, builder_on_machine, frontend, test).await;
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn run<F>(
+    name: &str,
+    builder: impl FnOnce(&str, &Path) -> HaProxyBuilder,
+    frontend: Frontend,
+    test: impl FnOnce(World) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let name = format!("dkh-{name}-{}", std::process::id());
     let dir = tempfile::tempdir().unwrap();
     let service = ServiceName::new("web").unwrap();
@@ -87,14 +112,16 @@ pub(crate) async fn on_haproxy_with<F>(
     }
 }
 
-pub(crate) fn builder(name: &str, state: &std::path::Path) -> HaProxyBuilder {
-    HaProxy::builder()
-        .name(name)
-        .image("deploykit/haproxy:parts")
+pub(crate) fn builder(name: &str, state: &Path) -> HaProxyBuilder {
+    builder_on_machine(name, state)
         .network(name)
         .publish(format!("127.0.0.1:0:{LIVE}"))
         .publish(format!("127.0.0.1:0:{TEST}"))
-        .state_dir(state)
+}
+
+pub(crate) fn builder_on_machine(name: &str, state: &Path) -> HaProxyBuilder {
+    let image = "deploykit/haproxy:parts";
+    HaProxy::builder().name(name).image(image).network("host").state_dir(state)
 }
 
 impl World {
@@ -238,7 +265,7 @@ pub(crate) fn thousandths(weight: u16) -> Weight {
 }
 
 /// Whether `hits` of `n` lie where 99 % of all draws with this chance do (normal approximation).
-fn is_likely(hits: u64, n: u64, chance: f64) -> bool {
+pub(crate) fn is_likely(hits: u64, n: u64, chance: f64) -> bool {
     let (hits, n) = (hits as f64, n as f64);
     (hits - n * chance).abs() <= 2.576 * (n * chance * (1.0 - chance)).sqrt()
 }

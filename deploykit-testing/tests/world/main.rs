@@ -11,6 +11,7 @@ mod outside;
 mod routing;
 mod safety;
 mod tasks;
+mod tcp;
 
 use std::time::Duration;
 
