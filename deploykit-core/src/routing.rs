@@ -42,6 +42,19 @@ impl Weight {
         Self::thousandths(percent * 10)
     }
 
+    /// The share that `part` is of `all`, rounded down: that of the requests which one task of four gets is
+    /// `Weight::ratio(1, 4)`.
+    ///
+    /// # Errors
+    /// `Invalid` where `part` is more than `all`, or `all` is 0.
+    pub fn ratio(part: u32, all: u32) -> Result<Self> {
+        let thousandths = (u64::from(part) * u64::from(Self::ALL.0)).checked_div(u64::from(all));
+        let share = thousandths.and_then(|share| u16::try_from(share).ok()).map(Self);
+        share
+            .filter(|share| *share <= Self::ALL)
+            .ok_or_else(|| Error::invalid(format!("{part} of {all} is no share")))
+    }
+
     /// The share in thousandths.
     pub const fn get(self) -> u16 {
         self.0

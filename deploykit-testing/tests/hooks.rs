@@ -5,14 +5,38 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, Error, MemoryStore, Outcome, Point, Report, hook_fn, hook_of,
+    BlueGreen, Canary, Change, Deployer, Error, MemoryStore, Outcome, Point, Report, Rolling,
+    ServiceSpec, Strategy, Weight, hook_fn, hook_of,
 };
 use deploykit_testing::{Behaviour, World};
 
 const TIME: Duration = Duration::from_secs(30);
 
-/// Deploys `web:2`, with every hook written down as it is run, and `broken` failing.
+const ALL: [Point; 11] = [
+    Point::ReconcileService,
+    Point::PreScaleUp,
+    Point::PostScaleUp,
+    Point::TestTrafficShift,
+    Point::PostTestTrafficShift,
+    Point::PreProductionTrafficShift,
+    Point::ProductionTrafficShift,
+    Point::PostProductionTrafficShift,
+    Point::CleanUp,
+    Point::OnUndo,
+    Point::OnUndone,
+];
+
+/// Deploys `web:2` blue/green, with every hook written down as it is run, and `broken` failing.
 async fn run(
+    points: &[Point],
+    behaviour: Behaviour,
+    broken: Option<Point>,
+) -> (Report, Vec<String>) {
+    run_by(&BlueGreen::new(), points, behaviour, broken).await
+}
+
+async fn run_by(
+    strategy: &dyn Strategy,
     points: &[Point],
     behaviour: Behaviour,
     broken: Option<Point>,
@@ -37,9 +61,10 @@ async fn run(
         .balancer(world.balancer())
         .store(MemoryStore::new())
         .clock(world.clock())
+        .gate("smoke", world.http_gate("/"))
         .hook("note", note)
         .build();
-    let mut plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
+    let mut plan = deployer.plan(&web, strategy, Change::to("web:2")).await.unwrap();
     for point in points {
         plan = plan.with_hook(*point, "note", TIME);
     }
@@ -54,6 +79,145 @@ async fn hooks_run_at_their_points_and_know_the_rollout() {
     let (report, seen) = run(&points, Behaviour::good(), None).await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_eq!(seen, ["PRE_SCALE_UP B", "CLEAN_UP B"]);
+}
+
+/// Every strategy, with the points that it comes to.
+fn strategies() -> [(Box<dyn Strategy>, Vec<Point>); 4] {
+    let half = Weight::percent(50).unwrap();
+    let without_test =
+        |point: &Point| !matches!(point, Point::TestTrafficShift | Point::PostTestTrafficShift);
+    let mut in_two: Vec<_> = ALL[..9].to_vec();
+    in_two.insert(7, Point::ProductionTrafficShift);
+    let of_canary = in_two.iter().copied().filter(without_test).collect();
+    [
+        (Box::new(BlueGreen::new().validate(["smoke"])), ALL[..9].to_vec()),
+        (Box::new(BlueGreen::new().validate(["smoke"]).shift_in([half], TIME).hold(TIME)), in_two),
+        (Box::new(Canary::steps([(half, TIME)])), of_canary),
+        (
+            Box::new(Rolling::start_first()),
+            vec![
+                Point::ReconcileService,
+                Point::PreScaleUp,
+                Point::PreProductionTrafficShift,
+                Point::ProductionTrafficShift,
+                Point::PostScaleUp,
+                Point::PostProductionTrafficShift,
+                Point::CleanUp,
+            ],
+        ),
+    ]
+}
+
+fn lines(points: &[Point]) -> Vec<String> {
+    points.iter().map(|point| format!("{point} B")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_point_of_a_strategy_comes_in_order_and_no_other() {
+    for (strategy, points) in strategies() {
+        let mut asked = points.clone();
+        asked.sort();
+        asked.dedup();
+        asked.extend([Point::OnUndo, Point::OnUndone]);
+        let (report, seen) = run_by(&strategy, &asked, Behaviour::good(), None).await;
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+        assert_eq!(seen, lines(&points), "{strategy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_point_a_hook_fails_at_it_is_undone_between_the_two_points_of_the_way_back() {
+    for (strategy, points) in strategies() {
+        let mut asked = points.clone();
+        asked.sort();
+        asked.dedup();
+        asked.extend([Point::OnUndo, Point::OnUndone]);
+        for broken in points.iter().copied().filter(|point| *point != Point::CleanUp) {
+            let (report, seen) = run_by(&strategy, &asked, Behaviour::good(), Some(broken)).await;
+            assert_eq!(report.outcome, Outcome::RolledBack, "{strategy:?}: {report}");
+            let upto = points.iter().position(|point| *point == broken).unwrap();
+            let mut expected = points[..=upto].to_vec();
+            expected.extend([Point::OnUndo, Point::OnUndone]);
+            assert_eq!(seen, lines(&expected), "{strategy:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_on_the_way_back_or_after_the_promotion_is_only_noted() {
+    let never = Behaviour::good().crashes();
+    for broken in [Point::OnUndo, Point::OnUndone] {
+        let (report, seen) = run(&[Point::OnUndo, Point::OnUndone], never, Some(broken)).await;
+        assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+        assert_eq!(seen, ["ON_UNDO B", "ON_UNDONE B"]);
+        let note = format!("note at {broken}: it is Friday");
+        assert!(report.notes.iter().any(|line| line.contains(&note)), "{report}");
+    }
+    let (report, _) = run(&[Point::CleanUp], Behaviour::good(), Some(Point::CleanUp)).await;
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert!(report.notes.iter().any(|line| line.contains("note at CLEAN_UP")), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_is_told_what_is_rolled_out_what_it_replaces_and_why_it_is_undone() {
+    let world = World::new(7);
+    world.image("web:1", Behaviour::good()).unwrap();
+    world.image("web:2", Behaviour::good().crashes()).unwrap();
+    let web = world.already_runs("web", "web:1", 2).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let note = hook_fn({
+        let told = Arc::clone(&told);
+        move |context| {
+            told.lock().unwrap().push(context);
+            async { Ok(()) }
+        }
+    });
+    let deployer = Deployer::builder()
+        .registry(world.registry())
+        .orchestrator(world.orchestrator())
+        .balancer(world.balancer())
+        .store(MemoryStore::new())
+        .clock(world.clock())
+        .hook("note", note)
+        .build();
+    let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
+    let (release, before) = (plan.release.clone(), plan.before.clone());
+    let plan = plan.with_hook(Point::PreScaleUp, "note", TIME);
+    let report =
+        deployer.deploy(plan.with_hook(Point::OnUndo, "note", TIME)).await.unwrap().await.unwrap();
+    let told = told.lock().unwrap().clone();
+    let [forward, back] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((&forward.release, &forward.before, &forward.why), (&release, &before, &None));
+    assert_eq!((&back.release, &back.why), (&release, &report.why));
+    assert!(back.why.is_some() && before.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_would_never_run_is_refused_and_the_points_that_there_are_are_told() {
+    let world = World::new(7);
+    world.image("web:1", Behaviour::good()).unwrap();
+    let deployer = Deployer::builder()
+        .registry(world.registry())
+        .orchestrator(world.orchestrator())
+        .balancer(world.balancer())
+        .store(MemoryStore::new())
+        .clock(world.clock())
+        .hook("test", hook_fn(|_| async { Ok(()) }))
+        .build();
+    let first = Change::to("web:1").with_spec(ServiceSpec::http(8080, "/health"));
+    let plan = deployer.plan("web", &BlueGreen::new(), first).await.unwrap();
+    let wrong = plan.clone().with_hook(Point::PostTestTrafficShift, "test", TIME);
+    let error = deployer.deploy(wrong).await.unwrap_err();
+    assert!(error.to_string().contains("test would never run"), "{error}");
+    assert!(error.hint().unwrap().contains("POST_SCALE_UP"), "{error}");
+    let wrong = plan.clone().with_hook(Point::PreScaleUp, "test", Duration::ZERO);
+    let error = deployer.deploy(wrong).await.unwrap_err();
+    assert!(error.to_string().contains("test has no time to run"), "{error}");
+    assert!(world.calls().is_empty());
+    // There is nothing to clean up yet, which is no mistake.
+    let plan = plan.with_hook(Point::CleanUp, "test", TIME);
+    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ pub(crate) use event::{Event, Record, Seen, Survey};
 use facts::Facts;
 use gates::Gates;
 use op::{Op, Side};
+pub(crate) use roll::{Batch, Tasks, batch};
 
 use crate::error::ErrorKind;
 use crate::name::{RevisionId, RolloutId};

@@ -78,7 +78,7 @@ pub(super) const BRING_BACK: Op = Op::Ensure { side: Side::Stable, within: LOOK_
 /// The operations of a step, with the hooks around them.
 pub(super) fn of_step(plan: &Plan, index: usize, facts: &Facts) -> Vec<Op> {
     let Some(step) = plan.steps.get(index) else { return Vec::new() };
-    let (before, after) = points(plan, index, step);
+    let (before, after) = plan.points(index);
     let mut ops: Vec<Op> = before.into_iter().flat_map(|point| hooks(plan, point)).collect();
     ops.extend(of_step_alone(plan, step, facts));
     ops.extend(after.into_iter().flat_map(|point| hooks(plan, point)));
@@ -86,51 +86,7 @@ pub(super) fn of_step(plan: &Plan, index: usize, facts: &Facts) -> Vec<Op> {
 }
 
 fn hooks(plan: &Plan, point: Point) -> impl Iterator<Item = Op> {
-    plan.hooks.iter().filter(move |hook| hook.point == point).cloned().map(Op::Hook)
-}
-
-/// The points before and after a step.
-fn points(plan: &Plan, index: usize, step: &Step) -> (Vec<Point>, Vec<Point>) {
-    let earlier = plan.steps.get(..index).unwrap_or_default();
-    let first = |is: fn(&Step) -> bool| !earlier.iter().any(is);
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    if index == 0 {
-        before.push(Point::ReconcileService);
-    }
-    match step {
-        Step::Launch { .. } if first(|step| matches!(step, Step::Launch { .. })) => {
-            before.push(Point::PreScaleUp);
-        }
-        Step::AwaitHealthy { .. } if first(|step| matches!(step, Step::AwaitHealthy { .. })) => {
-            after.push(Point::PostScaleUp);
-        }
-        Step::OpenTest => {
-            before.push(Point::TestTrafficShift);
-            after.push(Point::PostTestTrafficShift);
-        }
-        Step::Shift { weight } => {
-            if first(|step| matches!(step, Step::Shift { .. })) {
-                before.push(Point::PreProductionTrafficShift);
-            }
-            before.push(Point::ProductionTrafficShift);
-            if *weight == Weight::ALL {
-                after.push(Point::PostProductionTrafficShift);
-            }
-        }
-        Step::Roll(_) => {
-            before.extend([
-                Point::PreScaleUp,
-                Point::PreProductionTrafficShift,
-                Point::ProductionTrafficShift,
-            ]);
-            after.extend([Point::PostScaleUp, Point::PostProductionTrafficShift]);
-        }
-        Step::Hold { .. } | Step::Retire { .. } if earlier.contains(&Step::Promote) => {
-            before.push(Point::CleanUp);
-        }
-        _ => {}
-    }
-    (before, after)
+    plan.hooks_at(point).cloned().map(Op::Hook)
 }
 
 fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {

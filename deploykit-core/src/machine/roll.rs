@@ -12,7 +12,7 @@ use crate::routing::{Routing, Weight};
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
-pub(super) enum Batch {
+pub(crate) enum Batch {
     /// Start tasks, so that there are this many.
     Start(u32),
     /// Stop so many, those that are not ready first.
@@ -25,13 +25,13 @@ pub(super) enum Batch {
 
 /// The tasks of a side.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tasks {
-    pub(super) desired: u32,
-    pub(super) ready: u32,
+pub(crate) struct Tasks {
+    pub(crate) desired: u32,
+    pub(crate) ready: u32,
 }
 
 /// The next batch from `old` to `new`, with `surge` tasks above `desired` at most and `unavailable` below at most.
-pub(super) fn batch(desired: u32, surge: u32, unavailable: u32, old: Tasks, new: Tasks) -> Batch {
+pub(crate) fn batch(desired: u32, surge: u32, unavailable: u32, old: Tasks, new: Tasks) -> Batch {
     let total = old.desired + new.desired;
     let start = (desired + surge).saturating_sub(total).min(desired.saturating_sub(new.desired));
     if start > 0 {
@@ -157,8 +157,7 @@ impl Machine {
         if self.plan.is_worker() || roll.pooled || ready == 0 {
             return None;
         }
-        let thousandths = u64::from(ready) * 1_000 / u64::from(ready + left);
-        let weight = u16::try_from(thousandths).ok().and_then(|t| Weight::thousandths(t).ok())?;
+        let weight = Weight::ratio(ready, ready + left).ok()?;
         Some(Op::Route { to: Routing::split(from, to, weight), undoing: side == Side::Stable })
     }
 }

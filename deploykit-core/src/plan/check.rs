@@ -1,7 +1,7 @@
-use super::{FORMAT, Plan, Step, newer};
+use super::{FORMAT, HookUse, Plan, Step, newer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Role;
-use crate::provider::{BalancerCapability, OrchestratorCapability};
+use crate::provider::{BalancerCapability, OrchestratorCapability, Point};
 use crate::routing::{Routing, Weight};
 
 /// More steps than anybody reads; a canary in steps of 0.1 % has fewer.
@@ -67,9 +67,7 @@ impl Plan {
             walk.step(step)
                 .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
         }
-        if let Some(hook) = self.hooks.iter().find(|hook| hook.within.is_zero()) {
-            return Err(Error::invalid(format!("hook {} has no time to run", hook.hook)));
-        }
+        self.check_hooks()?;
         if !walk.promoted {
             return Err(Error::invalid("the plan has no end: no step promotes the candidate")
                 .with_hint("end it with promote, then hold or retire"));
@@ -79,6 +77,31 @@ impl Plan {
                 "the plan has no end: nobody owns the old place after promote",
             )
             .with_hint("end it with hold or retire"));
+        }
+        Ok(())
+    }
+
+    /// A hook that never runs is a test that never fails.
+    fn check_hooks(&self) -> Result<()> {
+        let points = self.all_points();
+        for HookUse { point, hook, within } in &self.hooks {
+            if within.is_zero() {
+                return Err(Error::invalid(format!("hook {hook} has no time to run"))
+                    .with_hint("give with_hook a time limit above zero"));
+            }
+            let has_nothing_to_do = match point {
+                Point::OnUndo | Point::OnUndone => true,
+                Point::CleanUp => self.world.stable.is_none(),
+                Point::PreScaleUp => self.from_held,
+                _ => false,
+            };
+            if !points.contains(point) && !has_nothing_to_do {
+                let points: Vec<_> = points.iter().map(Point::to_string).collect();
+                return Err(Error::invalid(format!(
+                    "hook {hook} would never run: the plan does not come to {point}"
+                ))
+                .with_hint(format!("it comes to {}", points.join(", "))));
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{GateUse, OnOrphan, Plan, Step};
+use super::{Estimate, GateUse, OnOrphan, Plan, Step};
 use crate::routing::Weight;
 use crate::time::human;
 
@@ -82,6 +82,25 @@ impl Plan {
         };
         Some(text)
     }
+
+    /// What it takes in all, in words.
+    pub(super) fn totals(&self) -> String {
+        let Estimate { least, most, peak_tasks, changes, point_of_no_return } = self.estimate();
+        let mut text = format!(
+            "takes {} at least, {} at most; up to {}; {} at providers",
+            human(least),
+            human(most),
+            tasks(peak_tasks),
+            counted(changes, "change")
+        );
+        if let Some(step) = point_of_no_return {
+            text.push_str(&format!("; undone by itself before the end of step {step}"));
+        }
+        if self.on_orphan == OnOrphan::Continue {
+            text.push_str("; goes on if the deployer dies");
+        }
+        text
+    }
 }
 
 fn tasks(count: u32) -> String {
@@ -139,21 +158,6 @@ impl fmt::Display for Plan {
         for hook in &self.hooks {
             writeln!(f, "  at {}: {}, {} at most", hook.point, hook.hook, human(hook.within))?;
         }
-        let estimate = self.estimate();
-        write!(
-            f,
-            "  takes {} at least, {} at most; up to {}; {} at providers",
-            human(estimate.least),
-            human(estimate.most),
-            tasks(estimate.peak_tasks),
-            counted(estimate.changes, "change")
-        )?;
-        if let Some(step) = estimate.point_of_no_return {
-            write!(f, "; undone by itself before the end of step {step}")?;
-        }
-        match self.on_orphan {
-            OnOrphan::Undo => Ok(()),
-            OnOrphan::Continue => f.write_str("; goes on if the deployer dies"),
-        }
+        write!(f, "  {}", self.totals())
     }
 }

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Step};
+use super::{GateUse, Plan, Roll, Step};
+use crate::machine::{Batch, Tasks, batch};
+use crate::routing::Weight;
 
 /// What a plan will take, told before it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,9 +16,12 @@ pub struct Estimate {
     /// The same with every deadline used up.
     #[serde(rename = "most_ms", with = "crate::time::millis")]
     pub most: Duration,
-    /// The greatest number of tasks at one time, with today's desired count.
+    /// The greatest number of tasks at one time, with today's desired count. What is held from an earlier rollout is
+    /// counted as many as serve.
     pub peak_tasks: u32,
-    /// The calls that change something at a provider; what is read in between depends on how long things take.
+    /// The calls that change something at a provider, where the tasks that are started together become ready together and
+    /// no call has to be repeated. A task that becomes ready later than others costs one more. What is read in between
+    /// depends on how long things take.
     pub changes: u32,
     /// The number of the step after which an undo is not possible any more, only a rollback; 1 is the first.
     pub point_of_no_return: Option<usize>,
@@ -25,88 +30,214 @@ pub struct Estimate {
 impl Plan {
     /// What the plan will take, with today's desired count.
     pub fn estimate(&self) -> Estimate {
-        let desired = self.replicas.unwrap_or(self.world.desired);
-        let held = if self.world.held.is_some() { desired } else { 0 };
-        let stable = if self.world.stable.is_some() { self.world.desired } else { 0 };
-        let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
-        let mut now: u32 = stable.saturating_add(held);
-        let (mut peak, mut changes) = (now, 0u32);
-        let mut add = |shortest: Duration, longest: Duration| {
-            least = least.saturating_add(shortest);
-            most = most.saturating_add(longest);
-        };
-        let (mut launched, mut rolled, mut promoted) = (0, false, false);
-        for step in &self.steps {
-            match step {
-                Step::Launch { share } => {
-                    let count = Self::tasks(*share, desired);
-                    now = now.saturating_add(count.saturating_sub(launched));
-                    launched = launched.max(count);
-                    // The release is registered, then launched.
-                    changes += 2;
-                }
-                Step::AwaitHealthy { within } => {
-                    add(Duration::ZERO, *within);
-                    changes += u32::from(!self.is_worker());
-                }
-                Step::OpenTest | Step::CloseTest | Step::Shift { .. } => changes += 1,
-                Step::Validate { gates } => {
-                    let shortest = gates.iter().map(|g| g.judge.least()).max();
-                    let longest = gates.iter().map(|g| g.judge.deadline).max();
-                    add(shortest.unwrap_or_default(), longest.unwrap_or_default());
-                }
-                Step::Soak { time, gates } => {
-                    let longest = gates.iter().map(|g| g.judge.deadline).max().unwrap_or_default();
-                    let shortest = gates.iter().map(|g| g.judge.least()).max().unwrap_or_default();
-                    add((*time).max(shortest), (*time).max(longest));
-                }
-                Step::Roll(roll) => {
-                    let (surge, unavailable) = roll.bounds(desired);
-                    let batches = desired.div_ceil(surge.max(unavailable).max(1));
-                    let batch =
-                        roll.min_ready.saturating_add(roll.within).saturating_add(roll.drain);
-                    add(roll.min_ready * batches, batch * batches);
-                    launched = desired;
-                    now += surge;
-                    // Each batch is launched, registered, shifted, drained, removed from the balancer and stopped.
-                    changes += 1 + batches * if self.is_worker() { 2 } else { 6 };
-                }
-                Step::Approve { within, .. } => add(Duration::ZERO, *within),
-                Step::Promote => promoted = true,
-                Step::Hold { .. } => {}
-                Step::Retire { drain, .. } => {
-                    add(Duration::ZERO, drain.saturating_add(self.release.spec.stop_grace));
-                    let gone = match (promoted, rolled) {
-                        (false, _) => held,
-                        (true, false) => stable,
-                        (true, true) => 0,
-                    };
-                    now = now.saturating_sub(gone);
-                    changes += if self.is_worker() { 1 } else { 3 };
-                }
-            }
-            peak = peak.max(now);
-            if matches!(step, Step::Roll(_)) {
-                // What was rolled has replaced stable.
-                now = desired;
-                rolled = true;
-            }
-        }
-        for hook in &self.hooks {
-            add(Duration::ZERO, hook.within);
+        let mut walk = Walk::new(self);
+        for (index, step) in self.steps.iter().enumerate() {
+            walk.step(step);
+            walk.hooks(index);
         }
         let promote = self.steps.iter().position(|step| *step == Step::Promote);
         Estimate {
-            least,
-            most,
-            peak_tasks: peak,
-            changes,
+            least: walk.least,
+            most: walk.most,
+            peak_tasks: walk.peak,
+            changes: walk.changes,
             point_of_no_return: promote.map(|index| index + 1),
         }
+    }
+
+    /// How many tasks the service is to have, by today's numbers.
+    pub(super) fn desired(&self) -> u32 {
+        self.replicas.unwrap_or(self.world.desired)
     }
 
     /// Whether the service has no balancer.
     pub(crate) fn is_worker(&self) -> bool {
         self.world.routing == crate::routing::Routing::None
     }
+}
+
+/// A plan carried out on paper.
+struct Walk<'a> {
+    plan: &'a Plan,
+    least: Duration,
+    most: Duration,
+    changes: u32,
+    peak: u32,
+    stable: u32,
+    candidate: u32,
+    held: u32,
+    /// The candidate's tasks that the balancer knows.
+    known: u32,
+    /// The candidate's share of the requests; none where every task is equal.
+    weight: Option<Weight>,
+    promoted: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let (desired, standing) = (plan.world.desired, plan.world.stable.is_some());
+        let held = if plan.world.held.is_some() { desired } else { 0 };
+        // What is held and comes back is the candidate.
+        let (candidate, held) = if plan.from_held { (held, 0) } else { (0, held) };
+        let mut this = Self {
+            plan,
+            least: Duration::ZERO,
+            most: Duration::ZERO,
+            changes: 0,
+            peak: 0,
+            stable: if standing { desired } else { 0 },
+            candidate,
+            held,
+            known: candidate,
+            weight: Some(Weight::NONE),
+            promoted: false,
+        };
+        this.tasks();
+        this
+    }
+
+    fn takes(&mut self, least: Duration, most: Duration) {
+        self.least = self.least.saturating_add(least);
+        self.most = self.most.saturating_add(most);
+    }
+
+    /// Looks how many tasks there are now.
+    fn tasks(&mut self) {
+        let now = self.stable.saturating_add(self.candidate).saturating_add(self.held);
+        self.peak = self.peak.max(now);
+    }
+
+    fn hooks(&mut self, index: usize) {
+        let (before, after) = self.plan.points(index);
+        let plan = self.plan;
+        for hook in before.into_iter().chain(after).flat_map(|point| plan.hooks_at(point)) {
+            self.takes(Duration::ZERO, hook.within);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Launch { share } => {
+                // The release is registered in any case.
+                self.changes += 1;
+                self.launch(Plan::tasks(*share, self.plan.desired()));
+            }
+            Step::AwaitHealthy { within } => {
+                self.takes(Duration::ZERO, *within);
+                self.add_targets();
+            }
+            Step::OpenTest | Step::CloseTest => self.changes += 1,
+            Step::Shift { weight } => self.route(Some(*weight)),
+            Step::Validate { gates } => {
+                let (least, most) = bounds(gates);
+                self.takes(least, most);
+            }
+            Step::Soak { time, gates } => self.soak(*time, gates),
+            Step::Roll(roll) => self.roll(roll),
+            Step::Approve { within, .. } => self.takes(Duration::ZERO, *within),
+            Step::Promote => self.promoted = true,
+            Step::Hold { .. } => {}
+            Step::Retire { drain, .. } => self.retire(*drain),
+        }
+        self.tasks();
+    }
+
+    fn launch(&mut self, count: u32) {
+        if count > self.candidate {
+            self.candidate = count;
+            self.changes += 1;
+        }
+        self.tasks();
+    }
+
+    fn add_targets(&mut self) {
+        if self.candidate > self.known {
+            self.known = self.candidate;
+            self.changes += u32::from(!self.plan.is_worker());
+        }
+    }
+
+    fn route(&mut self, weight: Option<Weight>) {
+        if weight != self.weight {
+            self.weight = weight;
+            self.changes += u32::from(!self.plan.is_worker());
+        }
+    }
+
+    fn soak(&mut self, time: Duration, gates: &[GateUse]) {
+        let (least, most) = bounds(gates);
+        self.takes(time.max(least), time.max(most));
+    }
+
+    /// The tasks are drained, taken from the balancer, and stopped.
+    fn stop(&mut self, drain: Duration, tasks: u32) {
+        if tasks == 0 {
+            // It is made sure that nothing is left.
+            self.changes += 1;
+            return;
+        }
+        let grace = self.plan.release.spec.stop_grace;
+        let before = self.plan.before.as_ref().map(|before| before.spec.stop_grace);
+        let drain = if self.plan.is_worker() { Duration::ZERO } else { drain };
+        self.takes(Duration::ZERO, drain.saturating_add(grace.max(before.unwrap_or_default())));
+        self.changes += if self.plan.is_worker() { 1 } else { 3 };
+    }
+
+    fn retire(&mut self, drain: Duration) {
+        let gone = if self.promoted { &mut self.stable } else { &mut self.held };
+        let tasks = std::mem::take(gone);
+        self.stop(drain, tasks);
+    }
+
+    /// Batch by batch, with tasks that become ready when they are awaited.
+    fn roll(&mut self, roll: &Roll) {
+        let desired = self.plan.desired();
+        let (surge, unavailable) = roll.bounds(desired);
+        // The release is registered.
+        self.changes += 1;
+        if roll.pooled {
+            self.route(None);
+        }
+        loop {
+            let side = |count| Tasks { desired: count, ready: count };
+            let (old, new) = (side(self.stable), side(self.candidate));
+            match batch(desired, surge, unavailable, old, new) {
+                Batch::Start(count) => {
+                    self.launch(count);
+                    self.takes(Duration::ZERO, roll.within);
+                    self.add_targets();
+                    if !roll.min_ready.is_zero() {
+                        self.share(roll, self.stable);
+                        self.soak(roll.min_ready, &roll.gates);
+                    }
+                }
+                Batch::Stop(count) => {
+                    let left = self.stable.saturating_sub(count);
+                    self.share(roll, left);
+                    self.stop(roll.drain, count);
+                    self.stable = left;
+                }
+                // Everybody is ready on paper.
+                Batch::Await(_) | Batch::Over => break,
+            }
+        }
+        self.route(Some(Weight::ALL));
+    }
+
+    fn share(&mut self, roll: &Roll, left: u32) {
+        let share = Weight::ratio(self.candidate, self.candidate.saturating_add(left));
+        if let Ok(share) = share
+            && !roll.pooled
+            && self.candidate > 0
+        {
+            self.route(Some(share));
+        }
+    }
+}
+
+/// How long gates that pass take at least, and how long until they have to have passed.
+fn bounds(gates: &[GateUse]) -> (Duration, Duration) {
+    let least = gates.iter().map(|gate| gate.judge.least()).max();
+    let most = gates.iter().map(|gate| gate.judge.deadline).max();
+    (least.unwrap_or_default(), most.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ mod display;
 mod draft;
 mod estimate;
 mod mermaid;
+mod points;
 
 use std::time::Duration;
 
@@ -336,12 +337,19 @@ impl Plan {
         u32::try_from(exact.div_ceil(u64::from(Weight::ALL.get()))).unwrap_or(u32::MAX).max(1)
     }
 
-    /// The plan as JSON, to be kept and read back by [`from_json`](Self::from_json).
+    /// The plan as JSON, to be kept and read back by [`from_json`](Self::from_json). With it stands its
+    /// [estimate](Self::estimate), which is for whoever reviews it and is not read back.
     ///
     /// # Errors
     /// None that is known; whatever the JSON writer fails with.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self)
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            #[serde(flatten)]
+            plan: &'a Plan,
+            estimate: Estimate,
+        }
+        serde_json::to_string_pretty(&Shown { plan: self, estimate: self.estimate() })
             .map_err(|e| Error::new(ErrorKind::Other, "the plan cannot be written").with_source(e))
     }
 

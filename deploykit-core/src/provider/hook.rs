@@ -22,6 +22,11 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Where in a rollout a hook runs. The names are those of ECS's lifecycle stages, and two more for the way back.
+///
+/// They come in this order, as far as a plan comes to them: without a test route there are none of its points, a worker
+/// has no traffic, a first deployment nothing to clean up. In a rolling update capacity and requests move together, batch
+/// by batch: those that begin with `Pre`, and `ProductionTrafficShift`, come before its first batch, those that begin with
+/// `Post` after its last. A plan that never comes to the point of one of its hooks is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]

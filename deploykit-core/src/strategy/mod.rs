@@ -60,6 +60,33 @@ impl<T: Strategy + ?Sized> Strategy for Box<T> {
     }
 }
 
+/// Steps that were written down for one time, whatever the service is like. They are checked as any strategy's are.
+///
+/// ```
+/// # async fn plan(deployer: deploykit_core::Deployer) -> deploykit_core::Result<()> {
+/// use deploykit_core::{Change, Draft, Weight};
+/// use std::time::Duration;
+///
+/// let minute = Duration::from_secs(60);
+/// let steps = Draft::new()
+///     .launch(Weight::ALL)
+///     .await_healthy(minute)
+///     .shift(Weight::ALL)
+///     .promote()
+///     .retire(minute);
+/// let plan = deployer.plan("web", &steps, Change::to("web:2")).await?;
+/// # Ok(())
+/// # }
+/// ```
+impl Strategy for Draft {
+    fn name(&self) -> &str {
+        "steps"
+    }
+    fn draft(&self, _: &Context) -> Result<Draft> {
+        Ok(self.clone())
+    }
+}
+
 /// What a strategy may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

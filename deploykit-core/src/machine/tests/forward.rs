@@ -202,7 +202,7 @@ fn a_plan_as_a_flowchart_leads_through_all_steps_and_boxes_what_is_undone_by_its
         assert!(text.contains(arrow), "{arrow} is missing in\n{text}");
     }
     let boxed = &text[text.find("subgraph").unwrap()..text.find("\n  end\n").unwrap()];
-    assert!(boxed.contains("10. promote") && !boxed.contains("11. retire"), "{text}");
+    assert!(boxed.contains("10: promote") && !boxed.contains("11: retire"), "{text}");
 }
 
 #[test]
