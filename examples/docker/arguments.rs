@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use deploykit::Weight;
+
 /// How the new version is bad. The deployer is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
@@ -35,6 +37,10 @@ pub(crate) struct Arguments {
     pub(crate) bad: Option<Bad>,
     pub(crate) json: bool,
     pub(crate) strategy: How,
+    /// Only measure what HAProxy makes of this share.
+    pub(crate) split: Option<Weight>,
+    /// How many tasks the new version has then, where it is not as many as the old one.
+    pub(crate) beside: Option<u32>,
 }
 
 /// How the new version comes.
@@ -50,7 +56,15 @@ Replaces a real HTTP service, in containers behind HAProxy, under load.
 
   cargo run --example docker --features docker,http-gate,load -- [OPTIONS]
 
-  --strategy NAME   how: blue-green, rolling or canary; blue-green by default
+  --strategy NAME   how the new version comes; blue-green by default
+                      blue-green  all of it beside the old one, tested, then 25 %,
+                                  50 % and all of the requests
+                      rolling     in batches: a quarter more containers at most,
+                                  none fewer; each batch is watched
+                      canary      all of it beside the old one, then 5 %, 25 %, 50 %
+                                  and all of the requests
+                    whoever serves is watched by a gate, which asks each new
+                    container every 100 ms
   --replicas N      how many containers each version has; 4 by default
   --load RATE       requests per second; 200 by default
   --requests N      go on until at least so many were sent; 2000 by default
@@ -59,6 +73,10 @@ Replaces a real HTTP service, in containers behind HAProxy, under load.
                       unhealthy  never becomes ready
                       slow       answers its tests too late
                       errors     answers 500 after its first live request
+  --split PERCENT   replace nothing: put both versions side by side, ask HAProxy
+                    for this share for the new one, and count who answers
+    --beside N      so many containers of the new one; as many as of the old one
+                    by default
   --json            one object as the last line
   --help            this text
 
@@ -66,7 +84,7 @@ Needs a Docker Engine on this machine (DOCKER_HOST is honoured) and the images
 that `cargo xtask parts` makes. Everything that it creates is removed at the end.
 Ctrl-C undoes the rollout.
 
-Exit codes: 0 promoted, 3 rolled back, 4 needs an operator, 5 aborted;
+Exit codes: 0 promoted, or counted; 3 rolled back, 4 needs an operator, 5 aborted;
 1 something else went wrong, 2 the command line cannot be read.
 ";
 
@@ -84,6 +102,8 @@ impl Arguments {
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, Refused> {
         let mut this = Self {
             strategy: How::BlueGreen,
+            split: None,
+            beside: None,
             replicas: 4,
             load: 200,
             requests: 2000,
@@ -107,6 +127,8 @@ impl Arguments {
                 "--load" => this.load = number(&name, &value()?)?,
                 "--requests" => this.requests = number(&name, &value()?)?,
                 "--bad" => this.bad = Some(bad(&value()?)?),
+                "--split" => this.split = Some(percent(&name, &value()?)?),
+                "--beside" => this.beside = Some(number(&name, &value()?)?),
                 "--json" if joined.is_none() => this.json = true,
                 "--help" | "-h" => return Err(Refused::Help),
                 _ => return Err(Refused::Wrong(format!("{name} is not an option"))),
@@ -131,6 +153,11 @@ fn bad(text: &str) -> Result<Bad, Refused> {
     let known = Bad::ALL.into_iter().find(|bad| bad.to_string() == text);
     let all = Bad::ALL.map(|bad| bad.to_string()).join(", ");
     known.ok_or_else(|| Refused::Wrong(format!("--bad {text}: give one of {all}")))
+}
+
+fn percent(name: &str, text: &str) -> Result<Weight, Refused> {
+    let wrong = || Refused::Wrong(format!("{name} {text}: give a whole number from 1 to 100"));
+    Weight::percent(number(name, text)?).map_err(|_| wrong())
 }
 
 fn number<T: TryFrom<u64>>(name: &str, text: &str) -> Result<T, Refused> {

@@ -12,6 +12,7 @@
 mod arguments;
 #[path = "../shared/bars.rs"]
 mod bars;
+mod beside;
 mod engine;
 mod floor;
 #[path = "../shared/json.rs"]
@@ -61,7 +62,7 @@ async fn main() -> ExitCode {
             if arguments.json {
                 println!("{}", Value::Object(ending.json));
             }
-            ExitCode::from(ending.outcome.exit_code())
+            ExitCode::from(ending.exit_code)
         }
         Err(error) => {
             eprintln!("error: {}", error.report());
@@ -75,7 +76,7 @@ async fn main() -> ExitCode {
 
 /// What came of it all.
 struct Ending {
-    outcome: Outcome,
+    exit_code: u8,
     json: Map<String, Value>,
 }
 
@@ -83,7 +84,7 @@ impl Ending {
     fn new(report: Report, load: &Tally, floor: Duration) -> Self {
         let mut json = json::summary(&report, load);
         json.insert("floor_seconds".into(), json::seconds(floor));
-        Self { outcome: report.outcome, json }
+        Self { exit_code: report.outcome.exit_code(), json }
     }
 
     fn with(mut self, name: &str, value: Value) -> Self {
@@ -95,7 +96,7 @@ impl Ending {
 async fn run(arguments: &Arguments) -> Result<Ending> {
     let mut signals = Signals::catch()?;
     let site = Site::choose().await?;
-    let ending = replace(arguments, &site, &mut signals).await;
+    let ending = measure(arguments, &site, &mut signals).await;
     say("\nremoving what was made for this run");
     let cleaned = site.clean().await;
     let ending = ending?;
@@ -165,19 +166,36 @@ fn strategy(how: How) -> Result<Box<dyn Strategy>> {
     })
 }
 
-/// Deploys version A, puts load on it, and replaces it by version B.
-async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> Result<Ending> {
-    let replicas = arguments.replicas;
+/// Makes the surroundings, and then what was asked for.
+async fn measure(arguments: &Arguments, site: &Site, signals: &mut Signals) -> Result<Ending> {
     let candidate = match arguments.bad {
         None => "deploykit/testbed:good-b".to_owned(),
         Some(bad) => format!("deploykit/testbed:{bad}"),
     };
     let haproxy = site.start_haproxy().await?;
     let repository = site.start_registry([(GOOD, "a"), (&candidate, "b")]).await?;
-    let floor = floor::measure(&site.bare, GOOD, &site.network, replicas).await?;
     say(&format!("HAProxy is there, and a registry with both versions of {repository}"));
+    match arguments.split {
+        Some(share) => {
+            let counted = beside::split(arguments, share, site, &haproxy, &repository);
+            Ok(Ending { exit_code: 0, json: signals.unless_interrupted(counted).await? })
+        }
+        None => replace(arguments, site, &haproxy, &repository, signals).await,
+    }
+}
 
-    let (deployer, strategy) = (deployer(site, &haproxy)?, strategy(arguments.strategy)?);
+/// Deploys version A, puts load on it, and replaces it by version B.
+async fn replace(
+    arguments: &Arguments,
+    site: &Site,
+    haproxy: &HaProxy,
+    repository: &str,
+    signals: &mut Signals,
+) -> Result<Ending> {
+    let replicas = arguments.replicas;
+    let floor = floor::measure(&site.bare, GOOD, &site.network, replicas).await?;
+
+    let (deployer, strategy) = (deployer(site, haproxy)?, strategy(arguments.strategy)?);
     let first =
         Change::to(format!("{repository}:a")).with_spec(service("A")).with_replicas(replicas);
     let plan = deployer.plan(&site.service, &*strategy, first).await?;
@@ -200,8 +218,8 @@ async fn replace(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     say(&format!("{plan}\n"));
     // No strategy here lets a task be missing.
     let bounds = (replicas, plan.estimate().peak_tasks);
-    let watch = Watch::keep(&site.bare, &haproxy, &site.service);
-    let view = View::new(&site.service, &haproxy, Duration::ZERO);
+    let watch = Watch::keep(&site.bare, haproxy, &site.service);
+    let view = View::new(&site.service, haproxy, Duration::ZERO);
     let mut rollout = deployer.deploy(plan).await?;
     let shown = view.follow(rollout.updates(), || (load.requests(), load.failed()));
     let (report, ()) = tokio::join!(signals.steer(rollout, |line| view.say(line)), shown);

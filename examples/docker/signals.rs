@@ -58,6 +58,17 @@ impl Signals {
         }
     }
 
+    /// Does something of which nothing is left to undo.
+    pub(crate) async fn unless_interrupted<T>(
+        &mut self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            by = self.next() => Err(Error::new(ErrorKind::Other, format!("ended by {by}"))),
+        }
+    }
+
     async fn next(&mut self) -> &'static str {
         let by = tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",

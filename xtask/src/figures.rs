@@ -5,6 +5,7 @@
 mod example;
 mod rollouts;
 mod rows;
+mod shares;
 
 use std::time::Instant;
 

@@ -14,7 +14,14 @@ pub(super) fn build() -> Result<()> {
     Job::new("cargo", arguments.into_iter().chain(features)).shown().limit(1200).run().map(drop)
 }
 
-/// One run of the example.
+/// The places of the old version and of the new one, which a first rollout over a running service fills.
+pub(super) const OLD_PLACE: &str = "A";
+pub(super) const NEW_PLACE: &str = "B";
+
+/// The rate at which shares are counted: nothing is replaced meanwhile that it could disturb.
+const RATE_OF_SHARES: u32 = 1_000;
+
+/// One rollout by the example.
 pub(super) struct Run {
     pub(super) strategy: &'static str,
     pub(super) replicas: u32,
@@ -44,29 +51,54 @@ impl Run {
     }
 
     pub(super) fn start(&self, workspace: &Workspace) -> Result<Outcome> {
-        let mut arguments = vec!["--strategy".to_owned(), self.strategy.into(), "--json".into()];
-        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        option("--replicas", self.replicas.to_string());
-        option("--load", self.rate.to_string());
-        option("--requests", self.requests.to_string());
-        if let Some(bad) = self.bad {
-            option("--bad", bad.into());
-        }
-        let mut job = example(workspace, "docker", arguments);
+        let mut options = vec![
+            ("--strategy", self.strategy.to_owned()),
+            ("--replicas", self.replicas.to_string()),
+            ("--load", self.rate.to_string()),
+            ("--requests", self.requests.to_string()),
+        ];
+        options.extend(self.bad.map(|bad| ("--bad", bad.to_owned())));
+        let mut job = example(workspace, options);
         if let Some(wanted) = self.interrupt_at {
             job = job.interrupt_at(move |line| step(line).is_some_and(|(step, _)| step == wanted));
         }
-        let done = job.outcome()?;
-        let (reached, steps) = done.stdout.lines().rev().find_map(step).unwrap_or((0, 0));
-        let last_lines = done.last_lines();
-        Ok(Outcome { code: done.code, report: Report::of(&done)?, steps, reached, last_lines })
+        outcome(job)
     }
 }
 
-/// One of the examples that were built.
-fn example(workspace: &Workspace, name: &str, arguments: Vec<String>) -> Job {
-    let program = workspace.target.join("release/examples").join(name);
+/// Both versions side by side, `tasks` of the old and of the new one, and a share of the requests for the new one.
+pub(super) fn split(
+    workspace: &Workspace,
+    percent: u16,
+    tasks: (u32, u32),
+    requests: u64,
+) -> Result<Outcome> {
+    let (old, new) = tasks;
+    let options = [
+        ("--split", percent.to_string()),
+        ("--replicas", old.to_string()),
+        ("--beside", new.to_string()),
+        ("--load", RATE_OF_SHARES.to_string()),
+        ("--requests", requests.to_string()),
+    ];
+    outcome(example(workspace, options))
+}
+
+fn example(
+    workspace: &Workspace,
+    options: impl IntoIterator<Item = (&'static str, String)>,
+) -> Job {
+    let program = workspace.target.join("release/examples/docker");
+    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let arguments = std::iter::once("--json".to_owned()).chain(options);
     Job::new(&program.to_string_lossy(), arguments).limit(LIMIT)
+}
+
+fn outcome(job: Job) -> Result<Outcome> {
+    let done = job.outcome()?;
+    let (reached, steps) = done.stdout.lines().rev().find_map(step).unwrap_or((0, 0));
+    let last_lines = done.last_lines();
+    Ok(Outcome { code: done.code, report: Report::of(&done)?, steps, reached, last_lines })
 }
 
 /// Which step of how many begins, in a line like `[  1.234s] step 3/9 wait until B is healthy`.

@@ -1,6 +1,6 @@
 //! The rows about rollouts of real containers, by the example `docker`.
 
-use super::example::{Outcome, Run};
+use super::example::{NEW_PLACE, Outcome, Run};
 use super::rows::{DOCKER, row};
 use super::{Got, Row};
 use crate::cargo::Workspace;
@@ -11,8 +11,6 @@ const PROMOTED: i32 = 0;
 const ROLLED_BACK: i32 = 3;
 const ABORTED: i32 = 5;
 
-/// The place that a first rollout over a running service fills.
-const NEW_PLACE: &str = "B";
 const REPLICAS: [u32; 2] = [4, 10];
 const BLUE_GREEN: &str = "blue-green";
 const STRATEGIES: [&str; 3] = [BLUE_GREEN, "rolling", "canary"];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Got, Row, rollouts};
+use super::{Got, Row, rollouts, shares};
 use crate::cargo::{Workspace, dependencies};
 use crate::check::CORE_CRATES;
 use crate::job::{Fault, Job, Result, io};
@@ -16,6 +16,7 @@ const QUICKSTART: Duration = Duration::from_secs(90);
 
 pub(super) fn all() -> Vec<Row> {
     let mut rows = rollouts::rows();
+    rows.extend(shares::rows());
     rows.push(row(
         "quickstart on a fresh clone".into(),
         format!("at most {} s", QUICKSTART.as_secs()),
