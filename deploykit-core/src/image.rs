@@ -74,6 +74,20 @@ impl ImageRef {
         Ok(Self { name: name.to_owned(), tag: tag.map(str::to_owned), digest })
     }
 
+    /// The same repository under `tag`, without a digest.
+    ///
+    /// # Errors
+    /// `Invalid` for a tag that the grammar does not allow, and for an image known by its id only.
+    pub fn with_tag(&self, tag: &str) -> Result<Self> {
+        let parsed = Self::parse(&format!("{}:{tag}", self.name))?;
+        // A tag with a separator would have been read as something else.
+        if parsed.tag() == Some(tag) && parsed.digest.is_none() {
+            return Ok(parsed);
+        }
+        Err(Error::invalid(format!("tag {tag:?} is not 1 to 128 letters, digits, _ . -"))
+            .with_hint("write the tag alone, such as 1.4"))
+    }
+
     /// Registry and repository, without tag and digest; empty for an image known by its id only.
     pub fn name(&self) -> &str {
         &self.name
@@ -248,6 +262,23 @@ impl PinnedImage {
         Self { asked, digest: id, local: true }
     }
 
+    /// Its repository under each of `tags`; for backends that tag.
+    ///
+    /// # Errors
+    /// `Invalid` for a tag that cannot be read, for no tags, and for an image that is in no repository.
+    pub fn tagged(&self, tags: &[&str]) -> Result<Vec<ImageRef>> {
+        if self.local || self.asked.name().is_empty() {
+            return Err(Error::invalid(format!("image {self} is in no registry"))
+                .with_hint("publish it; publishing sets several tags at once"));
+        }
+        if tags.is_empty() {
+            return Err(Error::invalid(format!("tags: none is given for image {self}"))
+                .with_hint("give at least one, such as \"latest\""));
+        }
+        let named = tags.iter().map(|tag| self.asked.with_tag(tag));
+        named.map(|named| named.map_err(|error| error.within("tags"))).collect()
+    }
+
     /// What to give an engine: `repository@sha256:…`, or the id of a local image.
     pub fn pull_name(&self) -> String {
         if self.local || self.asked.name().is_empty() {
@@ -255,6 +286,16 @@ impl PinnedImage {
         } else {
             format!("{}@{}", self.asked.name(), self.digest)
         }
+    }
+}
+
+/// A reference that keeps the name for people and means this very image, as [`Change::to`](crate::Change::to) takes it.
+impl From<&PinnedImage> for String {
+    fn from(image: &PinnedImage) -> Self {
+        if image.local {
+            return image.digest.to_string();
+        }
+        ImageRef { digest: Some(image.digest.clone()), ..image.asked.clone() }.to_string()
     }
 }
 

@@ -59,7 +59,7 @@ pub use provider::{
     OrchestratorCapability, PlaceState, Registry, ServiceState, Target, TargetHealth, Task,
     TaskState, Verdict,
 };
-pub use provider::{Hook, HookContext, Point};
+pub use provider::{Hook, HookContext, ImageSource, Point, Publish, PublishEvent};
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};

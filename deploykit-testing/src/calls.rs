@@ -16,6 +16,10 @@ use crate::world::World;
 pub enum Operation {
     /// `Registry::resolve`
     Resolve,
+    /// `Registry::publish`
+    Publish,
+    /// `Registry::tag`
+    Tag,
     /// `Orchestrator::observe`
     ObserveTasks,
     /// `Orchestrator::register`
@@ -51,7 +55,9 @@ impl Operation {
             | Self::Describe
             | Self::ObserveRouting
             | Self::Measure => false,
-            Self::Register
+            Self::Publish
+            | Self::Tag
+            | Self::Register
             | Self::Launch
             | Self::Stop
             | Self::Retire
@@ -67,6 +73,8 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Resolve => "resolve",
+            Self::Publish => "publish",
+            Self::Tag => "tag",
             Self::ObserveTasks => "observe tasks",
             Self::Register => "register",
             Self::Describe => "describe",

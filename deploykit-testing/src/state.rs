@@ -5,12 +5,12 @@
 //! function of the virtual time and of the calls that were made, in whatever order the runtime polls.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use deploykit_core::{
-    Digest, Error, ErrorKind, Place, Readiness, Release, Result, RevisionId, Routing, ServiceName,
-    TaskId,
+    Digest, Error, ErrorKind, ImageSource, Place, Readiness, Release, Result, RevisionId, Routing,
+    ServiceName, TaskId,
 };
 
 use crate::behaviour::Behaviour;
@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) settings: Settings,
     /// What each tag means.
     pub(crate) tags: BTreeMap<String, Digest>,
+    /// Which repository has which digests.
+    pub(crate) repositories: BTreeSet<(String, Digest)>,
+    /// What is there to be published; the last of a source counts.
+    pub(crate) built: Vec<(ImageSource, Digest)>,
     pub(crate) behaviours: BTreeMap<Digest, Behaviour>,
     pub(crate) services: Vec<Service>,
     pub(crate) requests: BTreeMap<u64, Request>,
@@ -113,6 +117,8 @@ impl State {
             rng: Rng::new(seed, 0),
             settings: Settings::default(),
             tags: BTreeMap::new(),
+            repositories: BTreeSet::new(),
+            built: Vec::new(),
             behaviours: BTreeMap::new(),
             services: Vec::new(),
             requests: BTreeMap::new(),

@@ -1,12 +1,13 @@
 //! The world: what it holds, and what happens to it from outside.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deploykit_core::{
-    Digest, Error, ErrorKind, ImageRef, PinnedImage, Place, Release, Result, Routing, ServiceName,
-    ServiceSpec, TaskId, TaskState,
+    Error, ErrorKind, ImageRef, ImageSource, PinnedImage, Place, Release, Result, Routing,
+    ServiceName, ServiceSpec, TaskId, TaskState,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::clock::WorldClock;
 use crate::fault::Fault;
 use crate::gate::WorldGate;
 use crate::orchestrator::WorldOrchestrator;
-use crate::registry::{WorldRegistry, tag_key};
+use crate::registry::{WorldRegistry, nameable};
 use crate::safety::Violation;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -78,16 +79,33 @@ impl World {
     /// # Errors
     /// `Invalid` for a name that is no image's, or that carries a digest.
     pub fn image(&self, name: &str, behaviour: Behaviour) -> Result<PinnedImage> {
-        let asked = ImageRef::parse(name)?;
-        if asked.digest().is_some() {
-            return Err(Error::invalid(format!("image {name} carries a digest"))
-                .with_hint("the world makes the digest; give a name and a tag"));
-        }
+        let asked = nameable(name)?;
         let mut state = self.lock();
-        let digest = Digest::of(format!("{name} {}", state.behaviours.len()).as_bytes());
-        state.behaviours.insert(digest.clone(), behaviour);
-        state.tags.insert(tag_key(&asked), digest.clone());
+        let digest = state.make(name, behaviour);
+        state.put(&asked, digest.clone());
         Ok(PinnedImage::pushed(asked, digest))
+    }
+
+    /// Builds an image that no registry has yet, under a name such as `web:build-17`, and says how what it holds behaves.
+    /// [`Publish::image`](deploykit_core::Publish::image) puts it into the registry.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    pub fn build(&self, name: &str, behaviour: Behaviour) -> Result<()> {
+        let image = nameable(name)?;
+        let mut state = self.lock();
+        let digest = state.make(name, behaviour);
+        state.built.push((ImageSource::Engine(image), digest));
+        Ok(())
+    }
+
+    /// Builds an image as a directory in the OCI image layout; nothing is written to a disk.
+    /// [`Publish::layout`](deploykit_core::Publish::layout) puts it into the registry.
+    pub fn build_layout(&self, directory: impl Into<PathBuf>, behaviour: Behaviour) {
+        let directory = directory.into();
+        let mut state = self.lock();
+        let digest = state.make(&directory.display().to_string(), behaviour);
+        state.built.push((ImageSource::Layout(directory), digest));
     }
 
     /// Begins with a service that runs already, deployed by somebody else: `count` ready tasks of `image` in place `A`,

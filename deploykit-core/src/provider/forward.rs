@@ -21,6 +21,12 @@ macro_rules! forward {
             async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage> {
                 (**self).resolve(image).await
             }
+            async fn publish(&self, publish: &Publish) -> Result<PinnedImage> {
+                (**self).publish(publish).await
+            }
+            async fn tag(&self, image: &PinnedImage, tags: &[&str]) -> Result<PinnedImage> {
+                (**self).tag(image, tags).await
+            }
         }
 
         #[async_trait]

@@ -11,6 +11,7 @@ mod forward;
 mod gate;
 mod hook;
 mod orchestrator;
+mod publish;
 mod registry;
 
 pub use approver::{Approval, ApprovalRequest, Approver};
@@ -22,4 +23,5 @@ pub use hook::{Hook, HookContext, Point};
 pub use orchestrator::{
     Launch, Orchestrator, OrchestratorCapability, PlaceState, ServiceState, Task, TaskState,
 };
+pub use publish::{ImageSource, Publish, PublishEvent};
 pub use registry::Registry;

@@ -8,6 +8,7 @@ mod draining;
 mod faults;
 mod gates;
 mod outside;
+mod publishing;
 mod routing;
 mod safety;
 mod tasks;
