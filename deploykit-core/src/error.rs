@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Timeout,
     /// What was read back is not what was written here; somebody else changes it too.
     Foreign,
+    /// Nobody can tell whether, or how, something that must not happen twice has happened.
+    Uncertain,
     /// A journal, a lease file or a plan cannot be read.
     Corrupt,
     /// The journal or the plan was written by a version that this one does not understand.

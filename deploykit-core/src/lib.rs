@@ -47,11 +47,13 @@ pub use hook::{FunctionHook, GateHook, hook_fn, hook_of};
 pub use image::{Digest, ImageRef, PinnedImage};
 pub use judge::Judge;
 pub use name::{
-    ApproverName, GateName, HookName, Place, RevisionId, Role, RolloutId, ServiceName, TaskId,
+    ApproverName, GateName, HookName, JobId, JobName, Place, RevisionId, Role, RolloutId,
+    ServiceName, TaskId,
 };
 pub use outcome::{Outcome, Report, Roles, StepTime};
 pub use plan::{
-    Amount, Draft, Estimate, Fingerprint, GateUse, HookUse, OnOrphan, Plan, Roll, Standing, Step,
+    Amount, Draft, Estimate, Fingerprint, GateUse, HookUse, Job, JobUse, OnOrphan, Plan, Roll,
+    Standing, Step,
 };
 pub use provider::{
     Approval, ApprovalRequest, Approver, BalancerCapability, BalancerState, Endpoint, Entry,
@@ -60,6 +62,7 @@ pub use provider::{
     TaskState, Verdict,
 };
 pub use provider::{Hook, HookContext, ImageSource, Point, Publish, PublishEvent};
+pub use provider::{JobEnd, JobRun, JobState};
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};

@@ -67,6 +67,14 @@ text_name! {
     HookName
 }
 text_name! {
+    /// The name of a job, by which its runs are told apart from those of other jobs.
+    JobName
+}
+text_name! {
+    /// One run of a job; never given twice.
+    JobId
+}
+text_name! {
     /// The name under which a gate was given to the deployer and stands in plans.
     GateName
 }

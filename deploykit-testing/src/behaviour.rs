@@ -25,6 +25,10 @@ pub struct Behaviour {
     pub(crate) dies_after: Option<Duration>,
     pub(crate) flaps: Option<(Duration, Duration)>,
     slow: Duration,
+    /// How long its jobs run; none that never end.
+    pub(crate) job_time: Option<Duration>,
+    pub(crate) job_code: i64,
+    pub(crate) job_says: &'static str,
 }
 
 /// A tenth of the start-up time, as jitter.
@@ -34,7 +38,7 @@ const SLOWEST: Duration = Duration::from_millis(25);
 
 impl Behaviour {
     /// Ready 200 ms after its start (and up to a tenth more, by the seed), gone 100 ms after SIGTERM, answers 200 in 5 to
-    /// 25 ms. Like the service in the test images it drops what it is answering on SIGTERM: only draining saves that.
+    /// 25 ms; its jobs end after a second, with exit code 0. Like the service in the test images it drops what it is answering on SIGTERM: only draining saves that.
     pub const fn good() -> Self {
         Self {
             start: Duration::from_millis(200),
@@ -45,6 +49,9 @@ impl Behaviour {
             dies_after: None,
             flaps: None,
             slow: Duration::ZERO,
+            job_time: Some(Duration::from_secs(1)),
+            job_code: 0,
+            job_says: "",
         }
     }
 
@@ -94,6 +101,25 @@ impl Behaviour {
     /// Each task is healthy for `up`, then unhealthy for `down`, and so on.
     pub const fn flaps(mut self, up: Duration, down: Duration) -> Self {
         self.flaps = Some((up, down));
+        self
+    }
+
+    /// Sets how long its jobs run.
+    pub const fn jobs_end_in(mut self, time: Duration) -> Self {
+        self.job_time = Some(time);
+        self
+    }
+
+    /// Its jobs run until they are stopped.
+    pub const fn jobs_never_end(mut self) -> Self {
+        self.job_time = None;
+        self
+    }
+
+    /// Its jobs exit with this code, and this last line.
+    pub const fn jobs_exit_with(mut self, code: i64, line: &'static str) -> Self {
+        self.job_code = code;
+        self.job_says = line;
         self
     }
 

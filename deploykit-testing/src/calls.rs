@@ -32,6 +32,12 @@ pub enum Operation {
     Stop,
     /// `Orchestrator::retire`
     Retire,
+    /// `Orchestrator::start_job`
+    StartJob,
+    /// `Orchestrator::await_job`
+    AwaitJob,
+    /// `Orchestrator::remove_jobs`
+    RemoveJobs,
     /// `LoadBalancer::observe`
     ObserveRouting,
     /// `LoadBalancer::set_routing`
@@ -53,6 +59,7 @@ impl Operation {
             Self::Resolve
             | Self::ObserveTasks
             | Self::Describe
+            | Self::AwaitJob
             | Self::ObserveRouting
             | Self::Measure => false,
             Self::Publish
@@ -61,6 +68,8 @@ impl Operation {
             | Self::Launch
             | Self::Stop
             | Self::Retire
+            | Self::StartJob
+            | Self::RemoveJobs
             | Self::SetRouting
             | Self::SetTestRoute
             | Self::SetTargets
@@ -81,6 +90,9 @@ impl fmt::Display for Operation {
             Self::Launch => "launch",
             Self::Stop => "stop",
             Self::Retire => "retire",
+            Self::StartJob => "start job",
+            Self::AwaitJob => "await job",
+            Self::RemoveJobs => "remove jobs",
             Self::ObserveRouting => "observe routing",
             Self::SetRouting => "set routing",
             Self::SetTestRoute => "set test route",

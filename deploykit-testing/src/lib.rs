@@ -7,6 +7,7 @@ mod calls;
 mod clock;
 mod fault;
 mod gate;
+mod jobs;
 #[cfg(feature = "load")]
 pub mod load;
 mod orchestrator;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deploykit_core::{
-    Error, ErrorKind, Launch, Orchestrator, OrchestratorCapability, Place, PlaceState, Release,
-    Result, RevisionId, ServiceName, ServiceState, Task, TaskId, TaskState,
+    Error, ErrorKind, JobRun, JobState, Launch, Orchestrator, OrchestratorCapability, Place,
+    PlaceState, Release, Result, RevisionId, ServiceName, ServiceState, Task, TaskId, TaskState,
 };
 
 use crate::calls::Operation;
@@ -71,6 +71,28 @@ impl Orchestrator for WorldOrchestrator {
         let gone = self.world.call(Operation::Retire, Some(service), what, retire).await?;
         self.world.until(gone).await;
         Ok(())
+    }
+
+    async fn start_job(&self, job: &JobRun, revision: &RevisionId) -> Result<()> {
+        let what = || job.id.to_string();
+        let start = |state: &mut State| state.start_job(job, revision);
+        self.world.call(Operation::StartJob, Some(&job.service), what, start).await
+    }
+
+    async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
+        let news = |state: &mut State| Ok(state.job_news(job, state.now.saturating_add(at_most)));
+        let news =
+            self.world.call(Operation::AwaitJob, Some(&job.service), String::new, news).await?;
+        self.world.until(news).await;
+        Ok(self.world.lock().look_at_job(job))
+    }
+
+    async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
+        let remove = |state: &mut State| {
+            state.remove_jobs(service);
+            Ok(())
+        };
+        self.world.call(Operation::RemoveJobs, Some(service), String::new, remove).await
     }
 
     async fn changed(&self, service: &ServiceName, at_most: Duration) {

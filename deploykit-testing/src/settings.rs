@@ -25,7 +25,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            orchestrator: OrchestratorCapability::new(),
+            orchestrator: OrchestratorCapability::new().with_jobs(true),
             balancer: BalancerCapability::all(),
             registration_lag: Duration::from_millis(50),
             routing_lag: Duration::ZERO,

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub routing: Routing,
     /// Where testers get.
     pub test_route: Option<Place>,
+    /// How many jobs have left something that was not removed; one that runs is one of them.
+    pub jobs: usize,
 }
 
 /// What there is of a place.
@@ -43,13 +45,18 @@ pub struct PlaceSnapshot {
 
 impl State {
     pub(crate) fn snapshot(&self, service: &str) -> Snapshot {
-        let mut snapshot =
-            Snapshot { places: BTreeMap::new(), routing: Routing::Closed, test_route: None };
+        let mut snapshot = Snapshot {
+            places: BTreeMap::new(),
+            routing: Routing::Closed,
+            test_route: None,
+            jobs: 0,
+        };
         let Ok((_, service)) = self.service(service) else {
             return snapshot;
         };
         snapshot.routing = service.routing.clone();
         snapshot.test_route = service.test_route;
+        snapshot.jobs = service.jobs.left();
         for (place, run) in &service.runs {
             let seen = snapshot.places.entry(*place).or_default();
             let release = service.revisions.get(&run.revision);
@@ -76,6 +83,9 @@ impl fmt::Display for Snapshot {
         write!(f, "routing {}", self.routing)?;
         if let Some(place) = self.test_route {
             write!(f, ", test route to {place}")?;
+        }
+        if self.jobs > 0 {
+            write!(f, ", {} jobs not removed", self.jobs)?;
         }
         for (place, seen) in &self.places {
             let image = seen.image.as_deref().unwrap_or("nothing");

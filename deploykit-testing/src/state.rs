@@ -15,6 +15,7 @@ use deploykit_core::{
 
 use crate::behaviour::Behaviour;
 use crate::calls::Calls;
+use crate::jobs::Jobs;
 use crate::requests::Request;
 use crate::rng::Rng;
 use crate::safety::Violation;
@@ -65,6 +66,7 @@ pub(crate) struct Service {
     pub(crate) accepted: VecDeque<Routing>,
     pub(crate) test_route: Option<Place>,
     pub(crate) targets: Vec<TargetEntry>,
+    pub(crate) jobs: Jobs,
 }
 
 /// What a place is to run.
@@ -215,6 +217,7 @@ impl Service {
             accepted: VecDeque::new(),
             test_route: None,
             targets: Vec::new(),
+            jobs: Jobs::default(),
         }
     }
 

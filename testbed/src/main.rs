@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that says what it does")]
 
 mod config;
+mod job;
 mod probe;
 mod routes;
 mod websocket;
@@ -36,9 +37,12 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // The image's HEALTHCHECK: there is no curl in an empty image.
-    if std::env::args().nth(1).as_deref() == Some("probe") {
-        return probe::health(config.port).await;
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        // The image's HEALTHCHECK: there is no curl in an empty image.
+        Some("probe") => return probe::health(config.port).await,
+        Some("job") => return job::run(arguments).await,
+        _ => {}
     }
     match serve(config).await {
         Ok(code) => code,

@@ -179,6 +179,7 @@ impl Deployer {
             steps,
             on_orphan: draft.on_orphan,
             hooks: Vec::new(),
+            jobs: Vec::new(),
         };
         self.check(&plan)?;
         Ok(plan)
@@ -229,6 +230,7 @@ impl Deployer {
             steps: draft.steps,
             on_orphan: draft.on_orphan,
             hooks: Vec::new(),
+            jobs: Vec::new(),
         };
         self.check(&plan)?;
         Ok(plan)

@@ -178,13 +178,27 @@ impl Deployer {
             machine.now(),
             updates.clone(),
         );
+        let cleaner = performer.clone();
         let journal = Journal::Rollout(lease.service.clone(), rollout.clone());
         let writer =
             Writer { store: Arc::clone(&self.store), lease: lease.clone(), journal, length };
         let driver = Driver::new(machine, performer, writer, updates, (sender.clone(), commands));
         let deployer = self.clone();
         let task = tokio::spawn(async move {
-            let ended = match deployer.under(&lease, driver.run(first)).await {
+            let work = async {
+                let (machine, report) = driver.run(first).await?;
+                // What needs an operator is left, to be looked at.
+                if !machine.plan().jobs.is_empty() && report.outcome != Outcome::NeedsOperator {
+                    cleaner.remove_jobs(&lease.service).await.map_err(|e| {
+                        let (rollout, outcome) = (machine.rollout(), &report.outcome);
+                        e.within(format_args!(
+                            "{rollout} is {outcome}, and what its jobs left cannot be removed"
+                        ))
+                    })?;
+                }
+                Ok((machine, report))
+            };
+            let ended = match deployer.under(&lease, work).await {
                 Ok((machine, report)) => deployer.conclude(&lease, &machine).await.map(|()| report),
                 Err(error) => Err(error.with_hint(format!(
                     "the rollout is unfinished; call recover(\"{}\")",

@@ -1,6 +1,7 @@
 //! Asks the machine what it wants, has it performed, writes the answers down and feeds them back.
 
 mod healthy;
+mod jobs;
 mod perform;
 mod routes;
 mod update;

@@ -64,7 +64,7 @@ pub(crate) struct Performer {
     release: Arc<Release>,
     before: Option<Arc<Release>>,
     stable: Option<Place>,
-    stop_grace: Duration,
+    pub(super) stop_grace: Duration,
     /// The time when this performer began, by the clock and by the timer that waits go by.
     began: (Timestamp, Instant),
     updates: broadcast::Sender<Update>,
@@ -138,6 +138,8 @@ impl Performer {
             Call::Hook { hook, point, why, until } => {
                 self.hook(&hook, point, why, until, revision).await
             }
+            Call::StartJob(job) => self.start_job(job).await,
+            Call::AwaitJob(job) => self.await_job(job).await,
             Call::Retire { place } => self.retire(place).await,
             Call::Decide => Ok(Answer::Done(None)),
         };
@@ -145,9 +147,13 @@ impl Performer {
     }
 
     async fn register(&self, release: &Release) -> Result<Answer> {
+        Ok(Answer::Registered(self.revision_for(release).await?))
+    }
+
+    pub(super) async fn revision_for(&self, release: &Release) -> Result<RevisionId> {
         let orchestrator = &self.providers.orchestrator;
         let call = || bounded("register", REGISTER, orchestrator.register(&self.service, release));
-        Ok(Answer::Registered(self.insist(INSIST, call).await?))
+        self.insist(INSIST, call).await
     }
 
     async fn survey(&self) -> Result<Answer> {

@@ -2,9 +2,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{GateName, Place, RolloutId, ServiceName};
+use crate::name::{GateName, JobName, Place, RolloutId, ServiceName};
 use crate::outcome::Outcome;
-use crate::provider::Measurement;
+use crate::provider::{JobEnd, Measurement};
 use crate::routing::Routing;
 use crate::time::Timestamp;
 
@@ -67,6 +67,13 @@ pub enum UpdateKind {
         /// What it said.
         measurement: Measurement,
     },
+    /// A job has ended.
+    Job {
+        /// Which job.
+        job: JobName,
+        /// How.
+        end: JobEnd,
+    },
     /// The rollout stands still.
     Paused,
     /// It goes on.
@@ -109,6 +116,7 @@ impl fmt::Display for UpdateKind {
             Self::Measured { gate, measurement } => {
                 write!(f, "gate {gate}: {} ({})", measurement.verdict, measurement.evidence)
             }
+            Self::Job { job, end } => write!(f, "job {job}: {end}"),
             Self::Paused => f.write_str("paused"),
             Self::Unpaused => f.write_str("goes on"),
             Self::Note { text } => write!(f, "note: {text}"),

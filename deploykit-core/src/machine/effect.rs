@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ApproverName, GateName, HookName, Place, RevisionId, TaskId};
-use crate::provider::Point;
+use crate::provider::{JobRun, Point};
 use crate::release::Release;
 use crate::routing::Routing;
 use crate::time::Timestamp;
@@ -61,8 +61,25 @@ pub(crate) enum Call {
     Retire { place: Place },
     /// Run a hook; awaited like a mutation, and bounded.
     Hook { hook: HookName, point: Point, why: Option<String>, until: Timestamp },
+    /// Start a job, unless it was ever started; never done twice.
+    StartJob(JobCall),
+    /// Wait for a job's end; awaited like a mutation, and bounded.
+    AwaitJob(JobCall),
     /// Nothing outside: the journal's line is the change.
     Decide,
+}
+
+/// A job to be started or awaited.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct JobCall {
+    pub(crate) run: JobRun,
+    pub(crate) point: Point,
+    /// What it runs.
+    pub(crate) release: Box<Release>,
+    /// Whether it is known to have been started.
+    pub(crate) started: bool,
+    /// When it has ended at the latest.
+    pub(crate) until: Timestamp,
 }
 
 /// A change of the routing.
@@ -84,6 +101,8 @@ impl Call {
             Self::Launch { .. }
             | Self::Stop { .. }
             | Self::Hook { .. }
+            | Self::StartJob(_)
+            | Self::AwaitJob(_)
             | Self::Route(_)
             | Self::Test { .. }
             | Self::Retire { .. }
@@ -115,6 +134,8 @@ impl Call {
             Self::Stop { .. } => "stop",
             Self::Ask { .. } => "ask",
             Self::Hook { .. } => "hook",
+            Self::StartJob(_) => "start job",
+            Self::AwaitJob(_) => "job",
             Self::Retire { .. } => "retire",
             Self::Decide => "decide",
         }

@@ -41,6 +41,9 @@ pub(super) struct Facts {
     pub(super) test_touched: bool,
     /// Whether a change of the routing or the test route was begun whose outcome is not known.
     pub(super) unconfirmed: bool,
+    /// The jobs that were started, and those of them that have ended, by their keys.
+    pub(super) jobs_started: Vec<String>,
+    pub(super) jobs_ended: Vec<String>,
     pub(super) promoted: bool,
     pub(super) hold_until: Option<Timestamp>,
     pub(super) retired: Vec<Place>,

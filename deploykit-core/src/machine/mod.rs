@@ -7,6 +7,7 @@ mod effect;
 mod event;
 mod facts;
 mod gates;
+mod jobs;
 mod moves;
 mod op;
 mod result;
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub(crate) use effect::EffectId;
-pub(crate) use effect::{Call, Change, Effect};
+pub(crate) use effect::{Call, Change, Effect, JobCall};
 pub(crate) use event::{Event, Record, Seen, Survey};
 use facts::Facts;
 use gates::Gates;
@@ -233,6 +234,9 @@ impl Machine {
                         // The place was not ours to launch in, so it is not ours to remove.
                         self.facts.launched = false;
                     }
+                    if *kind == ErrorKind::Uncertain {
+                        self.uncertain(error);
+                    }
                     self.failed(error.clone());
                 }
             }
@@ -294,7 +298,7 @@ impl Machine {
     /// happened: what was being done is done again from its beginning, deadlines included.
     fn recovered(&mut self) {
         self.began.get_or_insert(self.now);
-        self.op = None;
+        let op = self.op.take();
         match self.phase.clone() {
             Phase::Ended(Outcome::NeedsOperator, why) => {
                 self.facts.problems.clear();
@@ -306,10 +310,14 @@ impl Machine {
                 self.queue = op::of_undo(&self.plan, &self.facts).into();
                 self.next();
             }
-            Phase::Forward(_) if !self.facts.promoted && self.pending.is_some() => self.next(),
-            Phase::Forward(_) if !self.facts.promoted && self.plan.on_orphan == OnOrphan::Undo => {
+            Phase::Forward(_)
+                if !self.facts.promoted
+                    && (self.pending.is_some() || self.plan.on_orphan == OnOrphan::Undo) =>
+            {
                 let text = "its deployer ended before the rollout did".to_owned();
-                self.undo(Why { text, aborted_by: None });
+                self.pending.get_or_insert(Why { text, aborted_by: None });
+                self.queue = jobs::awaited(op).into_iter().collect();
+                self.next();
             }
             Phase::Forward(index) => match self.plan.steps.get(index) {
                 Some(_) if !self.steps.is_empty() => {
@@ -363,6 +371,8 @@ impl Machine {
                     Op::AwaitHealthy { side: Side::Candidate, count, .. } => {
                         self.facts.healthy = *count;
                     }
+                    Op::StartJob(job) => self.facts.jobs_started.push(job.key.clone()),
+                    Op::AwaitJob(job) => self.facts.jobs_ended.push(job.key.clone()),
                     Op::Retire { place } => self.facts.retired.push(*place),
                     Op::Hold { time } => self.facts.hold_until = Some(self.now.plus(*time)),
                     _ => {}

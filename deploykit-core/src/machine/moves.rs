@@ -34,11 +34,14 @@ impl Machine {
 
     pub(super) fn go_on(&mut self) {
         self.number += 1;
-        if let Some(why) = self.pending.take() {
-            return self.undo(why);
-        }
-        if self.paused.is_some() {
-            return;
+        // Whoever has begun a job waits for its end before anything else.
+        if !matches!(self.queue.front(), Some(Op::AwaitJob(_))) {
+            if let Some(why) = self.pending.take() {
+                return self.undo(why);
+            }
+            if self.paused.is_some() {
+                return;
+            }
         }
         let Some(op) = self.queue.pop_front() else {
             return match self.phase.clone() {
@@ -114,7 +117,7 @@ impl Machine {
                         self.undone(why);
                     }
                     // Undoing needs none of them.
-                    Some(Op::Hook(_)) => {
+                    Some(Op::Hook(_) | Op::StartJob(_) | Op::AwaitJob(_)) => {
                         self.facts.notes.push(text);
                         self.next();
                     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use crate::name::{ApproverName, Place, Role, TaskId};
-use crate::plan::{GateUse, HookUse, Plan, Step};
+use crate::plan::{GateUse, HookUse, JobUse, Plan, Step};
 use crate::provider::Point;
 use crate::routing::{Routing, Weight};
 
@@ -39,6 +39,10 @@ pub(super) enum Op {
     Stop { place: Place, tasks: Vec<TaskId> },
     /// A hook runs.
     Hook(HookUse),
+    /// A job is started, once.
+    StartJob(Box<JobOp>),
+    /// A job runs to its end.
+    AwaitJob(Box<JobOp>),
     /// Somebody approves.
     Approve { approver: Option<ApproverName>, within: Duration, gates: Vec<GateUse> },
     /// The requests of tasks end; of all tasks of the place where none are named.
@@ -52,6 +56,14 @@ impl Op {
     pub(super) fn has_gates(&self) -> bool {
         matches!(self, Self::Measure { .. } | Self::Soak { .. } | Self::Approve { .. })
     }
+}
+
+/// A job at a step, or on the way back.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct JobOp {
+    pub(super) used: JobUse,
+    /// Unique in the rollout, whatever is done again.
+    pub(super) key: String,
 }
 
 /// Whose health is ensured.
@@ -79,14 +91,29 @@ pub(super) const BRING_BACK: Op = Op::Ensure { side: Side::Stable, within: LOOK_
 pub(super) fn of_step(plan: &Plan, index: usize, facts: &Facts) -> Vec<Op> {
     let Some(step) = plan.steps.get(index) else { return Vec::new() };
     let (before, after) = plan.points(index);
-    let mut ops: Vec<Op> = before.into_iter().flat_map(|point| hooks(plan, point)).collect();
+    let at = |point| at_point(plan, point, &(index + 1).to_string(), facts);
+    let mut ops: Vec<Op> = before.into_iter().flat_map(at).collect();
     ops.extend(of_step_alone(plan, step, facts));
-    ops.extend(after.into_iter().flat_map(|point| hooks(plan, point)));
+    ops.extend(after.into_iter().flat_map(at));
     ops
 }
 
-fn hooks(plan: &Plan, point: Point) -> impl Iterator<Item = Op> {
-    plan.hooks_at(point).cloned().map(Op::Hook)
+/// The hooks and then the jobs of a point. A job that has been started is awaited, and one that has ended is over, also
+/// when a step begins again.
+fn at_point(plan: &Plan, point: Point, number: &str, facts: &Facts) -> Vec<Op> {
+    let mut ops: Vec<Op> = plan.hooks_at(point).cloned().map(Op::Hook).collect();
+    for used in plan.jobs_at(point) {
+        let key = format!("{}-{number}", used.job.name);
+        let job = Box::new(JobOp { used: used.clone(), key });
+        if facts.jobs_ended.contains(&job.key) {
+            continue;
+        }
+        if !facts.jobs_started.contains(&job.key) {
+            ops.push(Op::StartJob(job.clone()));
+        }
+        ops.push(Op::AwaitJob(job));
+    }
+    ops
 }
 
 fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
@@ -136,7 +163,7 @@ fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
 /// What is done to get back to how it was: traffic first, then capacity.
 pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     let candidate = plan.candidate;
-    let mut ops: Vec<Op> = hooks(plan, Point::OnUndo).collect();
+    let mut ops = at_point(plan, Point::OnUndo, "undo", facts);
     if facts.roll.is_some() {
         // The way back keeps the bounds of the way forward.
         ops.push(Op::Register { side: Side::Stable });
@@ -155,7 +182,7 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
         ops.push(Op::Drain { place: candidate, tasks: Vec::new(), within: drain(plan) });
         ops.push(Op::Retire { place: candidate });
     }
-    ops.extend(hooks(plan, Point::OnUndone));
+    ops.extend(at_point(plan, Point::OnUndone, "undo", facts));
     ops
 }
 

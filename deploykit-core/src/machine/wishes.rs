@@ -89,6 +89,8 @@ impl Machine {
                 },
                 until: self.entered.plus(hook.within),
             },
+            Op::StartJob(job) => Call::StartJob(self.job_call(job)),
+            Op::AwaitJob(job) => Call::AwaitJob(self.job_call(job)),
             Op::Measure { .. } => return None,
             Op::Soak { .. } if self.waited || self.paused.is_some() => return None,
             Op::Soak { time, .. } => {

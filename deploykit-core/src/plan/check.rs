@@ -1,4 +1,6 @@
-use super::{FORMAT, HookUse, Plan, Step, newer};
+use std::fmt;
+
+use super::{FORMAT, HookUse, JobUse, Plan, Step, newer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Role;
 use crate::provider::{BalancerCapability, OrchestratorCapability, Point};
@@ -68,6 +70,7 @@ impl Plan {
                 .map_err(|e| e.within(format_args!("step {} ({})", index + 1, step.name())))?;
         }
         self.check_hooks()?;
+        self.check_jobs(orchestrator)?;
         if !walk.promoted {
             return Err(Error::invalid("the plan has no end: no step promotes the candidate")
                 .with_hint("end it with promote, then hold or retire"));
@@ -81,29 +84,52 @@ impl Plan {
         Ok(())
     }
 
-    /// A hook that never runs is a test that never fails.
     fn check_hooks(&self) -> Result<()> {
-        let points = self.all_points();
         for HookUse { point, hook, within } in &self.hooks {
             if within.is_zero() {
                 return Err(Error::invalid(format!("hook {hook} has no time to run"))
                     .with_hint("give with_hook a time limit above zero"));
             }
-            let has_nothing_to_do = match point {
-                Point::OnUndo | Point::OnUndone => true,
-                Point::CleanUp => self.world.stable.is_none(),
-                Point::PreScaleUp => self.from_held,
-                _ => false,
-            };
-            if !points.contains(point) && !has_nothing_to_do {
-                let points: Vec<_> = points.iter().map(Point::to_string).collect();
-                return Err(Error::invalid(format!(
-                    "hook {hook} would never run: the plan does not come to {point}"
-                ))
-                .with_hint(format!("it comes to {}", points.join(", "))));
-            }
+            self.check_point(format_args!("hook {hook}"), *point)?;
         }
         Ok(())
+    }
+
+    fn check_jobs(&self, orchestrator: OrchestratorCapability) -> Result<()> {
+        for (index, JobUse { point, job }) in self.jobs.iter().enumerate() {
+            let name = &job.name;
+            if !orchestrator.jobs {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("job {name}: the orchestrator runs no jobs"),
+                )
+                .with_hint("run it as a hook, or before the rollout"));
+            }
+            job.check(&self.release)?;
+            if self.jobs.iter().take(index).any(|other| other.job.name == *name) {
+                return Err(Error::invalid(format!("two jobs are called {name}"))
+                    .with_hint("give each its own name, also at different points"));
+            }
+            self.check_point(format_args!("job {name}"), *point)?;
+        }
+        Ok(())
+    }
+
+    /// A hook that never runs is a test that never fails.
+    fn check_point(&self, what: fmt::Arguments<'_>, point: Point) -> Result<()> {
+        let points = self.all_points();
+        let has_nothing_to_do = match point {
+            Point::OnUndo | Point::OnUndone => true,
+            Point::CleanUp => self.world.stable.is_none(),
+            Point::PreScaleUp => self.from_held,
+            _ => false,
+        };
+        if points.contains(&point) || has_nothing_to_do {
+            return Ok(());
+        }
+        let points: Vec<_> = points.iter().map(Point::to_string).collect();
+        Err(Error::invalid(format!("{what} would never run: the plan does not come to {point}"))
+            .with_hint(format!("it comes to {}", points.join(", "))))
     }
 
     fn check_world(

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Estimate, GateUse, OnOrphan, Plan, Step};
+use super::{Estimate, GateUse, Job, JobUse, OnOrphan, Plan, Step};
 use crate::routing::Weight;
 use crate::time::human;
 
@@ -103,6 +103,13 @@ impl Plan {
     }
 }
 
+fn job_text(job: &Job) -> String {
+    match job.command.as_slice() {
+        [] => format!("job {}", job.name),
+        command => format!("job {} ({})", job.name, command.join(" ")),
+    }
+}
+
 fn tasks(count: u32) -> String {
     counted(count, "task")
 }
@@ -157,6 +164,9 @@ impl fmt::Display for Plan {
         }
         for hook in &self.hooks {
             writeln!(f, "  at {}: {}, {} at most", hook.point, hook.hook, human(hook.within))?;
+        }
+        for JobUse { point, job } in &self.jobs {
+            writeln!(f, "  at {point}: {}, {} at most", job_text(job), human(job.time_limit))?;
         }
         write!(f, "  {}", self.totals())
     }

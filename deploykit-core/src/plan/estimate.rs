@@ -33,8 +33,10 @@ impl Plan {
         let mut walk = Walk::new(self);
         for (index, step) in self.steps.iter().enumerate() {
             walk.step(step);
-            walk.hooks(index);
+            walk.hooks_and_jobs(index);
         }
+        // What they leave is removed at the end.
+        walk.changes += u32::from(!self.jobs.is_empty());
         let promote = self.steps.iter().position(|step| *step == Step::Promote);
         Estimate {
             least: walk.least,
@@ -107,11 +109,18 @@ impl<'a> Walk<'a> {
         self.peak = self.peak.max(now);
     }
 
-    fn hooks(&mut self, index: usize) {
+    fn hooks_and_jobs(&mut self, index: usize) {
         let (before, after) = self.plan.points(index);
         let plan = self.plan;
-        for hook in before.into_iter().chain(after).flat_map(|point| plan.hooks_at(point)) {
-            self.takes(Duration::ZERO, hook.within);
+        for point in before.into_iter().chain(after) {
+            for hook in plan.hooks_at(point) {
+                self.takes(Duration::ZERO, hook.within);
+            }
+            for used in plan.jobs_at(point) {
+                self.takes(Duration::ZERO, used.job.time_limit);
+                // What it runs is registered, then started.
+                self.changes += 2;
+            }
         }
     }
 

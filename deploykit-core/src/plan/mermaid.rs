@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{HookUse, Plan};
+use super::{JobUse, Plan};
 use crate::provider::Point;
 use crate::time::human;
 
@@ -61,13 +61,19 @@ impl Plan {
         text
     }
 
-    /// The hooks of these points, one a line.
+    /// The hooks and jobs of these points, one a line.
     fn runs(&self, when: &str, points: Vec<Point>) -> Vec<String> {
-        let hooks = points.into_iter().flat_map(|point| self.hooks_at(point));
-        let told = |HookUse { point, hook, within }: &HookUse| {
-            format!("{when}: {hook} ({point}, {} at most)", human(*within))
+        let told = |what: String, point, within| {
+            format!("{when}: {what} ({point}, {} at most)", human(within))
         };
-        hooks.map(told).collect()
+        let at = |point| {
+            let hooks = self.hooks_at(point).map(|used| (used.hook.to_string(), used.within));
+            let jobs = self
+                .jobs_at(point)
+                .map(|JobUse { job, .. }| (format!("job {}", job.name), job.time_limit));
+            hooks.chain(jobs).map(move |(what, within)| told(what, point, within))
+        };
+        points.into_iter().flat_map(at).collect()
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod display;
 mod draft;
 mod estimate;
+mod job;
 mod mermaid;
 mod points;
 
@@ -22,6 +23,7 @@ use crate::routing::{Routing, Weight};
 pub use amount::Amount;
 pub use draft::Draft;
 pub use estimate::Estimate;
+pub use job::{Job, JobUse};
 
 /// The version of the plans and journals that this library writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -63,6 +65,9 @@ pub struct Plan {
     /// What runs at which point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookUse>,
+    /// The jobs that run at which point, after its hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobUse>,
 }
 
 /// What a plan was made for. On another stable revision or routing it is stale; another desired count does not matter.
@@ -322,6 +327,25 @@ impl Plan {
     /// Runs a hook at a point, for so long at most. Several of one point run in the order in which they were added.
     pub fn with_hook(mut self, point: Point, hook: impl Into<HookName>, within: Duration) -> Self {
         self.hooks.push(HookUse { point, hook: hook.into(), within });
+        self
+    }
+
+    /// Runs a job at a point, after its hooks; several of one point run in the order in which they were added. One at a point
+    /// that comes more than once runs at each.
+    ///
+    /// A job that fails, or is not over in time, undoes the rollout; while it is undone, and after the promotion, that is only
+    /// noted. An abort waits for the end of a job that runs: its time limit bounds it, nothing else cuts it.
+    ///
+    /// ```
+    /// # fn example(plan: deploykit_core::Plan) -> deploykit_core::Plan {
+    /// use deploykit_core::{Job, Point};
+    ///
+    /// plan.with_job(Point::PreScaleUp, Job::new("migrate").with_command(["bin/migrate"]))
+    ///     .with_job(Point::PreProductionTrafficShift, Job::new("smoke").with_command(["bin/smoke"]))
+    /// # }
+    /// ```
+    pub fn with_job(mut self, point: Point, job: Job) -> Self {
+        self.jobs.push(JobUse { point, job });
         self
     }
 

@@ -1,4 +1,4 @@
-use super::{HookUse, Plan, Step};
+use super::{HookUse, JobUse, Plan, Step};
 use crate::provider::Point;
 use crate::routing::Weight;
 
@@ -53,6 +53,11 @@ impl Plan {
     /// The hooks of a point, in the order in which they were added.
     pub(crate) fn hooks_at(&self, point: Point) -> impl Iterator<Item = &HookUse> {
         self.hooks.iter().filter(move |hook| hook.point == point)
+    }
+
+    /// The jobs of a point, in the order in which they were added.
+    pub(crate) fn jobs_at(&self, point: Point) -> impl Iterator<Item = &JobUse> {
+        self.jobs.iter().filter(move |used| used.point == point)
     }
 
     /// The points that the plan comes to, apart from those of the way back.

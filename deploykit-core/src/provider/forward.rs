@@ -53,6 +53,15 @@ macro_rules! forward {
             async fn retire(&self, service: &ServiceName, place: Place) -> Result<()> {
                 (**self).retire(service, place).await
             }
+            async fn start_job(&self, job: &JobRun, revision: &RevisionId) -> Result<()> {
+                (**self).start_job(job, revision).await
+            }
+            async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
+                (**self).await_job(job, at_most).await
+            }
+            async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
+                (**self).remove_jobs(service).await
+            }
             async fn changed(&self, service: &ServiceName, at_most: Duration) {
                 (**self).changed(service, at_most).await;
             }

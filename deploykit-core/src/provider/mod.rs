@@ -10,6 +10,7 @@ mod balancer;
 mod forward;
 mod gate;
 mod hook;
+mod job;
 mod orchestrator;
 mod publish;
 mod registry;
@@ -20,6 +21,7 @@ pub use balancer::{
 };
 pub use gate::{GateContext, HealthGate, Measurement, Verdict};
 pub use hook::{Hook, HookContext, Point};
+pub use job::{JobEnd, JobRun, JobState};
 pub use orchestrator::{
     Launch, Orchestrator, OrchestratorCapability, PlaceState, ServiceState, Task, TaskState,
 };

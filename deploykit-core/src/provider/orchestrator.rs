@@ -4,7 +4,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use super::job::{JobRun, JobState};
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Place, RevisionId, RolloutId, ServiceName, TaskId};
 use crate::release::Release;
 
@@ -55,11 +56,46 @@ pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
     /// **Contract.** Returns when everything is gone. A place that is not there is success.
     async fn retire(&self, service: &ServiceName, place: Place) -> Result<()>;
 
+    /// Starts a job, unless a job of this id was ever started: a run of a revision that was registered before, which ends by
+    /// itself and is not restarted.
+    ///
+    /// **Contract.** Returns when it was started. Until [`remove_jobs`](Self::remove_jobs), this id is known, whatever became
+    /// of the job. A job is no task: [`observe`](Self::observe) does not show it.
+    ///
+    /// **Idempotency.** Once: whoever does not know whether an earlier call got so far calls again, also from another process.
+    ///
+    /// **Errors.** `Invalid` or `NotFound` for what can never start; `Uncertain` where it cannot be told whether this id was
+    /// started; `Unsupported` where there are no [jobs](OrchestratorCapability::jobs).
+    async fn start_job(&self, job: &JobRun, _revision: &RevisionId) -> Result<()> {
+        Err(no_jobs(job))
+    }
+
+    /// Waits for the end of a job, and for `at_most`.
+    ///
+    /// **Contract.** Stops a job (as in [`stop`](Self::stop)) that has run for its limit, and waits for that end too. It has
+    /// timed out if it ran for so long, whatever it exited with and whoever looked at it meanwhile.
+    ///
+    /// **Idempotency.** The end is told again until [`remove_jobs`](Self::remove_jobs).
+    async fn await_job(&self, job: &JobRun, _at_most: Duration) -> Result<JobState> {
+        Err(no_jobs(job))
+    }
+
+    /// Removes what the jobs of a service left, and stops those that run.
+    ///
+    /// **Idempotency.** Where nothing is left, that is success.
+    async fn remove_jobs(&self, _service: &ServiceName) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns when something about the service may have changed since the call began, and after `at_most` anyway.
     ///
     /// A backend with events returns on them, one without sleeps for a sensible interval. Never an error: the next
     /// [`observe`](Self::observe) tells.
     async fn changed(&self, service: &ServiceName, at_most: Duration);
+}
+
+fn no_jobs(job: &JobRun) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("job {}: the orchestrator runs no jobs", job.name))
 }
 
 /// What an orchestrator can do.
@@ -70,12 +106,15 @@ pub struct OrchestratorCapability {
     pub places: usize,
     /// Whether a task can have more than one container.
     pub sidecars: bool,
+    /// Whether it runs jobs; the methods for them have to be implemented then.
+    #[serde(default)]
+    pub jobs: bool,
 }
 
 impl OrchestratorCapability {
-    /// All places, one container for each task.
+    /// All places, one container for each task, no jobs.
     pub const fn new() -> Self {
-        Self { places: Place::COUNT, sidecars: false }
+        Self { places: Place::COUNT, sidecars: false, jobs: false }
     }
 
     /// Sets how many places a service can have at once.
@@ -89,6 +128,13 @@ impl OrchestratorCapability {
     #[must_use]
     pub const fn with_sidecars(mut self, sidecars: bool) -> Self {
         self.sidecars = sidecars;
+        self
+    }
+
+    /// Sets whether it runs jobs.
+    #[must_use]
+    pub const fn with_jobs(mut self, jobs: bool) -> Self {
+        self.jobs = jobs;
         self
     }
 }

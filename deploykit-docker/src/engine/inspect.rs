@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use deploykit_core::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +33,8 @@ pub(crate) struct State {
     /// When its process was started last; a restart changes it.
     #[serde(default)]
     pub(crate) started_at: String,
+    #[serde(default)]
+    finished_at: String,
     /// Why it could not be started.
     #[serde(default)]
     pub(crate) error: String,
@@ -91,7 +95,25 @@ where
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
+/// A time in the Engine's way to write it; none for what never happened.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    let time: Timestamp = serde_json::from_value(text.into()).ok()?;
+    (time > Timestamp::from_millis(0)).then_some(time)
+}
+
 impl Inspected {
+    /// Whether its process has ever run.
+    pub(crate) fn was_started(&self) -> bool {
+        time(&self.state.started_at).is_some()
+    }
+
+    /// How long its process ran, if it has ended.
+    pub(crate) fn ran(&self) -> Option<Duration> {
+        let ended = matches!(self.state.status.as_str(), "exited" | "dead");
+        let finished = time(&self.state.finished_at).filter(|_| ended)?;
+        Some(finished.since(time(&self.state.started_at)?))
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
     }

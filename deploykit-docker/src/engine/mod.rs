@@ -14,7 +14,7 @@ use base64::Engine as _;
 use bollard::models::{ContainerCreateBody, ContainerSummary, EventMessage, ImageInspect};
 use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptions, StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use deploykit_core::{Error, Result};
@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use endpoint::Endpoint;
 pub(crate) use endpoint::LONGEST_SOCKET_PATH;
 pub(crate) use error::Failure;
-pub(crate) use inspect::Inspected;
+pub(crate) use inspect::{Inspected, time};
 pub(crate) use network::{Network, attachment};
 
 /// How long an ordinary call may take; the Engine is slow only when the machine is.
@@ -156,6 +156,23 @@ impl Engine {
     /// Starts a container; one that runs is left alone.
     pub(crate) async fn start(&self, id: &str) -> Result<(), Failure> {
         Ok(self.client.start_container(id, None).await?)
+    }
+
+    /// SIGTERM, and SIGKILL after the grace period that the container was made with. One that is gone or has ended is fine.
+    pub(crate) async fn stop(&self, id: &str) -> Result<(), Failure> {
+        // Whoever calls knows the grace period, and bounds it.
+        let patient = self.client.clone().with_timeout(PULL);
+        let stopped = patient.stop_container(id, None::<StopContainerOptions>).await;
+        absent_is_none(stopped.map_err(Failure::from)).map(|_| ())
+    }
+
+    /// Removes a container that does not run. One that runs is left alone; one that is gone already is fine.
+    pub(crate) async fn remove_idle(&self, id: &str) -> Result<(), Failure> {
+        let remove = RemoveContainerOptionsBuilder::new().v(true).build();
+        match self.client.remove_container(id, Some(remove)).await.map_err(Failure::from) {
+            Err(failure) if failure.is(409) => Ok(()),
+            result => absent_is_none(result).map(|_| ()),
+        }
     }
 
     /// SIGTERM, SIGKILL after `grace`, then removal with its anonymous volumes. One that is gone already is fine.

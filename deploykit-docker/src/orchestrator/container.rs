@@ -12,16 +12,18 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::engine::{attachment, whole_seconds};
 
-/// What all tasks of a launch have in common. No `Debug`: it holds secrets.
+/// What all tasks of a launch have in common, or what a job is. No `Debug`: it holds secrets.
 pub(super) struct Blueprint {
     pub(super) release: Release,
     pub(super) secrets: Vec<(String, SecretString)>,
     pub(super) labels: HashMap<String, String>,
     pub(super) network: String,
+    /// Whether the Engine starts it again when it ends.
+    pub(super) restarts: bool,
 }
 
 impl Blueprint {
-    /// The request that creates a task with this address; with one that the Engine chooses at each start, if none.
+    /// The request that creates a container with this address; with one that the Engine chooses at each start, if none.
     pub(super) fn request(&self, address: Option<Ipv4Addr>) -> ContainerCreateBody {
         let spec = &self.release.spec;
         let plain = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
@@ -39,7 +41,10 @@ impl Blueprint {
                 network_mode: Some(self.network.clone()),
                 // A dead task of a place that serves comes back by itself, after a restart of the Engine too.
                 restart_policy: Some(RestartPolicy {
-                    name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                    name: Some(match self.restarts {
+                        true => RestartPolicyNameEnum::UNLESS_STOPPED,
+                        false => RestartPolicyNameEnum::NO,
+                    }),
                     maximum_retry_count: None,
                 }),
                 ..limits(&spec.limits)

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use deploykit_core::{Error, ErrorKind, Launch, Place, Release, Result, RevisionId, ServiceName};
+use deploykit_core::{
+    Error, ErrorKind, JobRun, Launch, Place, Release, Result, RevisionId, ServiceName,
+};
 
 pub(super) const SERVICE: &str = "deploykit.service";
 pub(super) const PLACE: &str = "deploykit.place";
@@ -10,6 +12,8 @@ const REVISION: &str = "deploykit.revision";
 const ROLLOUT: &str = "deploykit.rollout";
 /// The release as JSON: secrets are references in it.
 const RELEASE: &str = "deploykit.release";
+/// The id of a job; no task has it.
+pub(super) const JOB: &str = "deploykit.job";
 /// The network on which the task is reached.
 const NETWORK: &str = "deploykit.task-network";
 
@@ -30,6 +34,22 @@ pub(super) fn of_task(
         (NETWORK, network.to_owned()),
     ];
     labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The labels of a job.
+pub(super) fn of_job(job: &JobRun, network: &str) -> HashMap<String, String> {
+    let labels = [
+        (SERVICE, job.service.to_string()),
+        (JOB, job.id.to_string()),
+        (ROLLOUT, job.rollout.to_string()),
+        (NETWORK, network.to_owned()),
+    ];
+    labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The filter that finds the jobs of a service.
+pub(super) fn jobs_filter(service: &ServiceName) -> Vec<String> {
+    vec![format!("{SERVICE}={service}"), JOB.to_owned()]
 }
 
 /// The filter that finds the containers of a service, or of one place of it.

@@ -21,8 +21,8 @@ const AT_ONCE: usize = 8;
 const TRIES: usize = 8;
 
 /// How often, and with what pause between, a container is looked for whose name is taken.
-const LOOKS: usize = 40;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+pub(super) const LOOKS: usize = 40;
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 impl Docker {
     pub(super) async fn bring_up(&self, launch: &Launch) -> Result<()> {
@@ -52,10 +52,7 @@ impl Docker {
         }
         let release = self.release(service, revision).await?;
         ensure_image(&self.inner.engine, &release.image, &self.logins).await?;
-        let mut secrets = Vec::new();
-        for (name, reference) in &release.spec.secrets {
-            secrets.push((name.clone(), secret::fetch(name, reference).await?));
-        }
+        let secrets = secret::fetch_all(&release).await?;
         self.remove(dead).await?;
         let network = self.inner.engine.ensure_network(&self.network).await?;
         let blueprint = Blueprint {
@@ -63,6 +60,7 @@ impl Docker {
             network: network.name.clone(),
             release,
             secrets,
+            restarts: true,
         };
         let numbers: HashSet<_> = alive.iter().map(super::Container::number).collect();
         let free = (0..u32::MAX).filter(|number| !numbers.contains(number));
@@ -135,7 +133,11 @@ impl Docker {
         .with_temporary(true))
     }
 
-    async fn join_and_start(&self, blueprint: &Blueprint, id: &str) -> Result<(), Failure> {
+    pub(super) async fn join_and_start(
+        &self,
+        blueprint: &Blueprint,
+        id: &str,
+    ) -> Result<(), Failure> {
         for network in &blueprint.release.spec.networks {
             self.inner.engine.join(network, id).await?;
         }
@@ -181,11 +183,13 @@ impl Docker {
     }
 
     /// Says what in the spec is to be changed, where the Engine's words allow to tell.
-    fn explain(&self, error: Error) -> Error {
+    pub(super) fn explain(&self, error: Error) -> Error {
         let text = error.message();
         if text.contains("executable file not found") || text.contains("no such file or directory")
         {
-            Error::invalid(text).with_hint("check the service spec's command against the image")
+            Error::invalid(text).with_hint(
+                "check the command of the service spec, or of the job, against the image",
+            )
         } else if text.contains("bind source path") {
             Error::invalid(text).with_hint(
                 "check the service spec's mounts: the path must exist where the Engine runs",

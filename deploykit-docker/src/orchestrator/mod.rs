@@ -2,6 +2,7 @@
 
 mod changes;
 mod container;
+mod job;
 mod labels;
 mod launch;
 mod observe;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::models::ContainerSummary;
 use deploykit_core::{
-    Error, ErrorKind, Launch, Orchestrator, OrchestratorCapability, Place, PlaceState, Release,
-    Result, RevisionId, ServiceName, ServiceState, Task, TaskId,
+    Error, ErrorKind, JobRun, JobState, Launch, Orchestrator, OrchestratorCapability, Place,
+    PlaceState, Release, Result, RevisionId, ServiceName, ServiceState, Task, TaskId,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
@@ -45,6 +46,8 @@ const AT_ONCE: usize = 64;
 ///   Desktop's virtual machine: there, give the image a HEALTHCHECK.
 /// * **Restarts**: a task that dies is restarted by the Engine. It counts as failed until it is ready again, and its
 ///   exit code, whether it ran out of memory, and its last log lines are told.
+/// * **Jobs** are containers too, named after the id of their run and labelled `deploykit.job`. They are never restarted, and
+///   kept until the rollout has ended: whether a job was started, and how it ended, is what its container says.
 /// * **Addresses**: a task keeps its address when it or the Engine restarts, on a network made here or with a subnet
 ///   that its creator set.
 /// * **Secrets** are fetched from this process's environment (`env:NAME`) or from files (`file:/path`) when a task is
@@ -186,7 +189,7 @@ impl Docker {
 #[async_trait]
 impl Orchestrator for Docker {
     fn capability(&self) -> OrchestratorCapability {
-        OrchestratorCapability::new()
+        OrchestratorCapability::new().with_jobs(true)
     }
 
     async fn observe(&self, service: &ServiceName) -> Result<ServiceState> {
@@ -249,6 +252,18 @@ impl Orchestrator for Docker {
         }
         tracing::debug!(%service, %place, "retired");
         Ok(())
+    }
+
+    async fn start_job(&self, job: &JobRun, revision: &RevisionId) -> Result<()> {
+        self.start_once(job, revision).await
+    }
+
+    async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
+        self.end_of(job, at_most).await
+    }
+
+    async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
+        self.remove_all_jobs(service).await
     }
 
     async fn changed(&self, service: &ServiceName, at_most: Duration) {

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use deploykit_core::{Clock, Release, SystemClock, Task, TaskId, TaskState, Timestamp};
+use deploykit_core::{Clock, Release, SystemClock, Task, TaskId, TaskState};
 
 use super::changes::Death;
 use super::labels::Tag;
 use super::probe::{Found, Subject, socket};
 use super::{Docker, labels};
-use crate::engine::{Failure, Inspected};
+use crate::engine::{Failure, Inspected, time};
 
 /// How many of the last log lines an account of a death has, and how long each may be.
 const LOG_LINES: usize = 5;
@@ -122,9 +122,8 @@ impl Docker {
 }
 
 /// How long ago this was, in the Engine's way to write it; zero if that cannot be told.
-fn uptime(started_at: &str) -> Duration {
-    let started_at: Option<Timestamp> = serde_json::from_value(started_at.into()).ok();
-    started_at.map(|started| SystemClock.now().since(started)).unwrap_or_default()
+pub(super) fn uptime(started_at: &str) -> Duration {
+    time(started_at).map(|started| SystemClock.now().since(started)).unwrap_or_default()
 }
 
 fn cause(death: Death, release: &Release) -> String {
@@ -144,7 +143,7 @@ fn cause(death: Death, release: &Release) -> String {
     }
 }
 
-fn shorten(line: &str) -> String {
+pub(super) fn shorten(line: &str) -> String {
     let line = line.trim_end();
     match line.char_indices().nth(LINE_LENGTH) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),

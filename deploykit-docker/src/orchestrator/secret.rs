@@ -1,13 +1,22 @@
 //! Fetches the values of secrets that a release names.
 
-use deploykit_core::{Error, ErrorKind, Result, SecretRef};
+use deploykit_core::{Error, ErrorKind, Release, Result, SecretRef};
 use secrecy::SecretString;
+
+/// The values of all secrets of a release, by variable.
+pub(super) async fn fetch_all(release: &Release) -> Result<Vec<(String, SecretString)>> {
+    let mut secrets = Vec::new();
+    for (name, reference) in &release.spec.secrets {
+        secrets.push((name.clone(), fetch(name, reference).await?));
+    }
+    Ok(secrets)
+}
 
 /// The value that `reference` stands for, for the variable `name`.
 ///
 /// `env:NAME` is this process's environment, `file:/path` a file that this process can read, without its last line
 /// end.
-pub(super) async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
+async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
     let wrong = |kind, why: &str| Error::new(kind, format!("secret {name} ({reference}): {why}"));
     let value = match reference.as_str().split_once(':') {
         Some(("env", variable)) => std::env::var(variable).map_err(|error| match error {

@@ -8,6 +8,7 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod jobs;
 mod lifecycle;
 mod refusals;
 mod secrets;

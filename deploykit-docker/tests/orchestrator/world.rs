@@ -35,6 +35,7 @@ where
     let client = client.negotiate_version().await.unwrap();
     let world = World { docker, service, client };
     let result = tokio::spawn(test(world.clone())).await;
+    world.docker.remove_jobs(&world.service).await.unwrap();
     for place in [Place::A, Place::B] {
         world.docker.retire(&world.service, place).await.unwrap();
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deploykit_core::{
-    BalancerCapability, BalancerState, Endpoint, Error, ErrorKind, ImageRef, Journal, Launch,
-    Lease, LoadBalancer, Orchestrator, OrchestratorCapability, Owner, PinnedImage, Place, Registry,
-    Release, Result, RevisionId, RolloutId, Routing, ServiceName, ServiceState, Store, TaskId,
+    BalancerCapability, BalancerState, Endpoint, Error, ErrorKind, ImageRef, JobRun, JobState,
+    Journal, Launch, Lease, LoadBalancer, Orchestrator, OrchestratorCapability, Owner, PinnedImage,
+    Place, Registry, Release, Result, RevisionId, RolloutId, Routing, ServiceName, ServiceState,
+    Store, TaskId,
 };
 use tokio::sync::watch;
 
@@ -164,6 +165,15 @@ impl<T: Orchestrator> Orchestrator for Tapped<T> {
     }
     async fn retire(&self, service: &ServiceName, place: Place) -> Result<()> {
         self.1.call(Part::Provider, "retire", self.0.retire(service, place)).await
+    }
+    async fn start_job(&self, job: &JobRun, revision: &RevisionId) -> Result<()> {
+        self.1.call(Part::Provider, "start job", self.0.start_job(job, revision)).await
+    }
+    async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
+        self.1.call(Part::Provider, "await job", self.0.await_job(job, at_most)).await
+    }
+    async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
+        self.1.call(Part::Provider, "remove jobs", self.0.remove_jobs(service)).await
     }
     async fn changed(&self, service: &ServiceName, at_most: Duration) {
         self.1.living(self.0.changed(service, at_most)).await;

@@ -2,6 +2,7 @@
 
 mod forward;
 mod hooks;
+mod jobs;
 mod recovery;
 mod steering;
 mod strategies;
@@ -74,6 +75,7 @@ fn plan(draft: Draft) -> Plan {
         steps: draft.steps,
         on_orphan: draft.on_orphan,
         hooks: Vec::new(),
+        jobs: Vec::new(),
     }
 }
 
@@ -263,6 +265,8 @@ fn text(call: &Call) -> String {
         Call::Drain { place, tasks, .. } => format!("drain {place} {}", tasks.len()),
         Call::Stop { place, tasks } => format!("stop {place} {}", tasks.len()),
         Call::Retire { place } => format!("retire {place}"),
+        Call::StartJob(job) => format!("start job {}", job.run.name),
+        Call::AwaitJob(job) => format!("job {}", job.run.name),
         Call::Hook { point, .. } => format!("hook {point}"),
         other => other.name().into(),
     }
