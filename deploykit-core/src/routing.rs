@@ -37,7 +37,8 @@ impl Weight {
     /// `Invalid` above 100.
     pub fn percent(percent: u16) -> Result<Self> {
         if percent > 100 {
-            return Err(Error::invalid(format!("weight {percent} % is over 100 %")));
+            return Err(Error::invalid(format!("weight {percent} % is over 100 %"))
+                .with_hint("100 % is everything; finer shares are Weight::thousandths"));
         }
         Self::thousandths(percent * 10)
     }

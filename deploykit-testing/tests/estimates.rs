@@ -38,7 +38,7 @@ fn strategies() -> Vec<Box<dyn Strategy>> {
         Box::new(Canary::linear(percent(25), TIME)),
         Box::new(Canary::steps([(percent(5), TIME), (percent(50), TIME)]).capacity_follows()),
         Box::new(Canary::steps([(percent(5), TIME)]).approve_at_by(percent(5), "boss", TIME)),
-        Box::new(Canary::preset("ECSCanary10Percent5Minutes").unwrap().bake(TIME).hold(TIME)),
+        Box::new(Canary::exponential(percent(10), 3, TIME).bake(TIME).hold(TIME)),
     ]
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Canary, Change, Deployer, MemoryStore, Outcome, Place, Report, Rolling, ServiceName,
-    ServiceSpec, Strategy, Weight,
+    Amount, BlueGreen, Canary, Change, Deployer, ErrorKind, MemoryStore, Outcome, Place, Report,
+    Rolling, ServiceName, ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
 
@@ -144,7 +144,13 @@ async fn a_bad_canary_fails_at_most_what_it_answered() {
 #[test]
 fn an_unknown_preset_lists_those_that_there_are() {
     let error = Canary::preset("Canary10Percent").unwrap_err();
-    assert!(error.hint().unwrap().contains("ECSCanary10Percent5Minutes"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("\"Canary10Percent\""), "{error}");
+    for name in ["ECSCanary10Percent5Minutes", "ECSLinear10PercentEvery1Minutes", "ECSAllAtOnce"] {
+        assert!(error.hint().unwrap().contains(name), "{error}");
+        assert!(Canary::preset(name).is_ok());
+        assert!(Canary::preset(&format!("CodeDeployDefault.{name}")).is_ok());
+    }
 }
 
 /// A deployer of workers, and a worker with `count` tasks on version 1.
@@ -208,11 +214,80 @@ async fn a_canary_of_a_worker_is_refused_with_what_to_do_instead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rolling_update_that_could_never_replace_a_task_is_refused() {
+async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothing() {
+    let percent = |share| Weight::percent(share).unwrap();
+    let second = Duration::from_secs(1);
+    let cases: [(Box<dyn Strategy>, &str, &str); 9] = [
+        (
+            Box::new(Rolling::new().surge(0).unavailable(0)),
+            "surge and unavailable are both zero",
+            "1 at least",
+        ),
+        (
+            Box::new(Rolling::new().surge(Amount::percent(0).unwrap()).unavailable(0)),
+            "surge and unavailable are both zero",
+            "1 at least",
+        ),
+        (Box::new(Rolling::new().watch(["errors"])), "min_ready", "settings"),
+        (
+            Box::new(Canary::steps([(percent(50), second), (percent(10), second)])),
+            "step 5 (shift): takes the candidate's share from 50 % to 10 %",
+            "let the shares grow",
+        ),
+        (
+            Box::new(BlueGreen::new().shift_in([percent(50), percent(10)], second)),
+            "from 50 % to 10 %",
+            "let the shares grow",
+        ),
+        (Box::new(Canary::linear(Weight::NONE, second)), "from 0 % to 0 %", "let the shares grow"),
+        (Box::new(BlueGreen::new().watch(["errors"])), "watch", "set bake"),
+        (
+            Box::new(Canary::steps([(percent(5), second)]).approve_at(percent(7), second)),
+            "approve_at names 7 %",
+            "name one of 5 %",
+        ),
+        (
+            Box::new(Canary::steps([(percent(5), second)]).approve_at(percent(5), Duration::ZERO)),
+            "step 5 (approve): waits for no time at all",
+            "settings",
+        ),
+    ];
+    for (strategy, what, way_out) in cases {
+        let (world, service) = world(4, Behaviour::good());
+        let before = world.snapshot(&service);
+        let planned = deployer(&world).plan(&service, &strategy, Change::to("web:2")).await;
+        let error = planned.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.message().contains(what), "{error}");
+        assert!(error.hint().unwrap().contains(way_out), "{error}");
+        assert!(world.calls().is_empty());
+        assert_eq!(world.snapshot(&service), before);
+    }
+}
+
+#[test]
+fn a_weight_over_everything_is_refused_with_its_unit() {
+    for error in [Weight::thousandths(1_001), Weight::percent(101), Weight::ratio(5, 4)] {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    let error = Weight::thousandths(1_001).unwrap_err();
+    assert!(error.message().contains("weight 1001"), "{error}");
+    assert!(error.hint().unwrap().contains("1,000 is everything"), "{error}");
+    assert!(Weight::ratio(0, 0).is_err() && Weight::ratio(1, 3).unwrap().get() == 333);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_nobody_answers_is_undone_at_its_deadline() {
     let (world, service) = world(4, Behaviour::good());
-    let none = Rolling::new().surge(0).unavailable(0);
-    let error = deployer(&world).plan(&service, &none, Change::to("web:2")).await.unwrap_err();
-    assert!(error.message().contains("surge and unavailable are both zero"), "{error}");
+    let before = world.snapshot(&service);
+    let (share, minute) = (Weight::percent(5).unwrap(), Duration::from_secs(60));
+    let strategy = Canary::steps([(share, minute)]).approve_at(share, minute);
+    let (report, tally, _) = run(&world, &service, &strategy).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert!(report.why.as_ref().unwrap().contains("nobody approved in time"), "{report}");
+    assert_eq!(tally.failed, 0, "{tally}");
+    assert_eq!(world.snapshot(&service), before);
 }
 
 #[tokio::test(start_paused = true)]

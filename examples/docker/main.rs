@@ -13,11 +13,13 @@ mod arguments;
 #[path = "../shared/bars.rs"]
 mod bars;
 mod beside;
+#[path = "../shared/engine.rs"]
 mod engine;
 mod floor;
 #[path = "../shared/json.rs"]
 mod json;
 mod signals;
+#[path = "../shared/site.rs"]
 mod site;
 #[path = "../shared/view.rs"]
 mod view;
@@ -173,7 +175,7 @@ async fn measure(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
         Some(bad) => format!("deploykit/testbed:{bad}"),
     };
     let haproxy = site.start_haproxy().await?;
-    let repository = site.start_registry([(GOOD, "a"), (&candidate, "b")]).await?;
+    let repository = site.start_registry(&[(GOOD, "a"), (&candidate, "b")]).await?;
     say(&format!("HAProxy is there, and a registry with both versions of {repository}"));
     match arguments.split {
         Some(share) => {

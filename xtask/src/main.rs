@@ -10,6 +10,7 @@ mod docker;
 mod figures;
 mod job;
 mod parts;
+mod promises;
 mod readme;
 mod report;
 mod steps;

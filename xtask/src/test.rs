@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every test, doctest and example, with the real parts that they need.
 
+use std::fmt;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use crate::cargo::{Example, Package, Workspace};
+use crate::cargo::{Package, Workspace};
 use crate::docker;
 use crate::job::{Fault, Job, Result, take_signal};
 use crate::parts;
@@ -84,19 +85,17 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
     })?;
     let facade = workspace.package("deploykit")?;
     steps.step("examples are there", || has_examples(facade))?;
-    let docker = facade.enabling(DOCKER_FEATURE);
-    for example in &facade.examples {
-        let needs_docker = example.required_features.iter().any(|one| docker.contains(one));
-        if !needs_docker || with_docker {
-            steps.step(&format!("example {}", example.name), || run_example(example))?;
-        }
+    for way in ways(facade, with_docker) {
+        steps.step(&format!("example {way}"), || run_example(&way))?;
     }
     Ok(())
 }
 
-/// An example that is not built any more must not pass by its absence.
+/// The examples that there have to be: one that is not built any more must not pass by its absence.
+const EXAMPLES: [&str; 5] = ["quickstart", "custom_strategy", "worker", "docker", "own_pipeline"];
+
 fn has_examples(facade: &Package) -> Result<()> {
-    for name in ["quickstart", "docker"] {
+    for name in EXAMPLES {
         if !facade.examples.iter().any(|example| example.name == name) {
             return Err(Fault::Failed(format!("the example `{name}` is missing in examples/")));
         }
@@ -104,20 +103,73 @@ fn has_examples(facade: &Package) -> Result<()> {
     Ok(())
 }
 
-/// Runs it as its reader would: `quickstart` with no flags at all.
-fn run_example(example: &Example) -> Result<()> {
-    let features = example.required_features.join(",");
-    let mut arguments = vec!["run", "--quiet", "--example", &example.name];
-    if !features.is_empty() {
-        arguments.extend(["--features", &features]);
+/// An example, and how it is run.
+#[derive(Debug)]
+struct Way {
+    name: String,
+    features: String,
+    arguments: &'static [&'static str],
+    /// The exit code that it has to end with.
+    code: i32,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
     }
-    let is_docker = example.name == "docker";
-    if is_docker {
-        arguments.extend(["--", "--strategy", "blue-green", "--replicas", "2"]);
-        arguments.extend(["--load", "100", "--requests", "500", "--json"]);
+}
+
+/// The load on the service while the docker example replaces it, in a size that a test can wait for.
+const DOCKER_EXAMPLE: [&str; 9] =
+    ["--strategy", "blue-green", "--replicas", "2", "--load", "100", "--requests", "500", "--json"];
+/// As the examples' help says.
+const ROLLED_BACK: i32 = 3;
+
+/// Each example as its reader would run it, without any flags where that does it; then what its flags are for.
+fn ways(facade: &Package, with_docker: bool) -> Vec<Way> {
+    let docker = facade.enabling(DOCKER_FEATURE);
+    let mut ways = Vec::new();
+    for example in &facade.examples {
+        let mut run = |feature: &str, arguments, code| {
+            let more = (!feature.is_empty()).then(|| feature.to_owned());
+            let features: Vec<_> = example.required_features.iter().cloned().chain(more).collect();
+            if with_docker || !features.iter().any(|one| docker.contains(one)) {
+                let (name, features) = (example.name.clone(), features.join(","));
+                ways.push(Way { name, features, arguments, code });
+            }
+        };
+        match example.name.as_str() {
+            "docker" => run("", &DOCKER_EXAMPLE[..], 0),
+            "custom_strategy" => {
+                run("", &[], 0);
+                run("", &["--bad"], ROLLED_BACK);
+            }
+            "worker" => {
+                run("", &[], 0);
+                run("", &["--bad"], ROLLED_BACK);
+                run(DOCKER_FEATURE, &["--docker"], 0);
+                run(DOCKER_FEATURE, &["--docker", "--bad"], ROLLED_BACK);
+            }
+            _ => run("", &[], 0),
+        }
     }
-    let done = Job::new("cargo", arguments).shown().limit(EXAMPLE_LIMIT).run()?;
-    if is_docker {
+    ways
+}
+
+fn run_example(way: &Way) -> Result<()> {
+    let mut arguments = vec!["run", "--quiet", "--example", &way.name];
+    if !way.features.is_empty() {
+        arguments.extend(["--features", &way.features]);
+    }
+    arguments.push("--");
+    arguments.extend(way.arguments);
+    let done = Job::new("cargo", arguments).shown().limit(EXAMPLE_LIMIT).outcome()?;
+    if done.code != Some(way.code) {
+        let code = done.code.map_or("a signal".to_owned(), |code| format!("exit code {code}"));
+        return Err(Fault::Failed(format!("exit code {} was asked; got {code}", way.code)));
+    }
+    if way.name == "docker" {
         let report = Report::of(&done)?;
         if report.outcome() != "promoted" || report.failed() != Some(0) {
             return Err(Fault::Failed(format!("promoted with 0 failed was asked; got {report}")));

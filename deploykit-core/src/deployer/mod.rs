@@ -181,6 +181,23 @@ impl Deployer {
         }
     }
 
+    /// Plans as [`plan`](Self::plan) does, and deploys it: for a pipeline in which nobody looks at plans.
+    ///
+    /// # Errors
+    /// As for planning and [`deploy`](Self::deploy).
+    pub async fn rollout<N>(
+        &self,
+        service: N,
+        strategy: &dyn Strategy,
+        change: Change,
+    ) -> Result<Rollout>
+    where
+        N: TryInto<ServiceName> + Send,
+        Error: From<N::Error>,
+    {
+        self.deploy(self.plan(service, strategy, change).await?).await
+    }
+
     /// Plans a rollback as [`plan_rollback`](Self::plan_rollback) does, and deploys it.
     ///
     /// # Errors

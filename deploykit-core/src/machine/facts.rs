@@ -6,7 +6,7 @@ use crate::time::Timestamp;
 
 /// How far a roll is: what it was last found or made to be.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rolling {
+pub(super) struct Rolled {
     /// How many tasks the service is to have.
     pub(super) desired: u32,
     /// How many stable and the candidate were left with; anything else is somebody's change of the count.
@@ -34,7 +34,7 @@ pub(super) struct Facts {
     /// Whether one was carried out.
     pub(super) running: bool,
     /// How far a roll is.
-    pub(super) roll: Option<Rolling>,
+    pub(super) roll: Option<Rolled>,
     pub(super) routing_touched: bool,
     /// The routings that were set here.
     pub(super) routings: Vec<Routing>,

@@ -5,7 +5,7 @@
 
 use super::event::{Seen, Survey};
 use super::op::{Op, Side};
-use super::{Machine, facts::Rolling};
+use super::{Machine, facts::Rolled};
 use crate::name::{Place, TaskId};
 use crate::plan::{Roll, Step};
 use crate::routing::{Routing, Weight};
@@ -115,16 +115,16 @@ impl Machine {
     }
 
     /// Counts that are not what was left behind are somebody's wish for more or fewer tasks.
-    fn count_changes(&mut self, stable: u32, candidate: u32) -> Rolling {
+    fn count_changes(&mut self, stable: u32, candidate: u32) -> Rolled {
         let asked = self.plan.replicas;
         let rolling = match self.facts.roll {
-            None => Rolling { desired: asked.unwrap_or(stable).max(1), stable, candidate },
+            None => Rolled { desired: asked.unwrap_or(stable).max(1), stable, candidate },
             Some(before) => {
                 let found = i64::from(stable) + i64::from(candidate);
                 let left = i64::from(before.stable) + i64::from(before.candidate);
                 let desired = (i64::from(before.desired) + found - left).max(1);
                 let desired = asked.unwrap_or(u32::try_from(desired).unwrap_or(u32::MAX));
-                Rolling { desired, stable, candidate }
+                Rolled { desired, stable, candidate }
             }
         };
         self.facts.roll = Some(rolling);

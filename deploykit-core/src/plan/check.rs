@@ -267,10 +267,12 @@ impl Walk<'_> {
                 if !self.healthy {
                     return wrong("shifts requests to what was never launched and awaited healthy");
                 }
-                if *weight == Weight::NONE || self.weight.is_some_and(|before| *weight < before) {
-                    return wrong(
-                        "does not raise the candidate's share; going back is the undo's business",
-                    );
+                let before = self.weight.unwrap_or(Weight::NONE);
+                if *weight == Weight::NONE || *weight < before {
+                    return Err(Error::invalid(format!(
+                        "takes the candidate's share from {before} to {weight}"
+                    ))
+                    .with_hint("let the shares grow; going back is the undo's business"));
                 }
                 if self.share < *weight {
                     return wrong(
@@ -298,9 +300,10 @@ impl Walk<'_> {
                     return wrong("has nothing to replace; a first deployment launches");
                 }
                 if roll.surge.is_zero() && roll.unavailable.is_zero() {
-                    return wrong(
+                    return Err(Error::invalid(
                         "surge and unavailable are both zero, so that no task could ever be replaced",
-                    );
+                    )
+                    .with_hint("set one of them to 1 at least"));
                 }
                 if roll.within.is_zero() {
                     return wrong("waits for no time at all");

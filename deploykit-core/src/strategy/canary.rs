@@ -153,9 +153,11 @@ impl Strategy for Canary {
         if let Some((share, ..)) = self.approve
             && !self.steps.iter().any(|step| step.0 == share)
         {
+            let steps: Vec<_> = self.steps.iter().map(|step| step.0.to_string()).collect();
             return Err(Error::invalid(format!(
                 "canary: approve_at names {share}, and there is no such step"
-            )));
+            ))
+            .with_hint(format!("name one of {}", steps.join(", "))));
         }
         // Before the first deployment there is nobody to share with.
         let steps = if context.stable.is_some() { self.steps.as_slice() } else { &[] };

@@ -5,12 +5,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 
 use super::container::{CONFIG_FILE, Container, Publish, SOCKET_FILE, Spec};
 use super::runtime::Runtime;
 use super::store::{Store, failed};
-use super::{HaProxy, Inner};
+use super::{Frontend, HaProxy, Inner};
 use crate::engine::{Engine, LONGEST_SOCKET_PATH};
 
 /// How HAProxy's container is made; see [`HaProxy::builder`].
@@ -34,6 +34,7 @@ pub struct HaProxyBuilder {
     publish: Vec<String>,
     state_dir: Option<PathBuf>,
     extra: String,
+    services: Vec<(ServiceName, Frontend)>,
 }
 
 impl HaProxyBuilder {
@@ -46,6 +47,7 @@ impl HaProxyBuilder {
             publish: Vec::new(),
             state_dir: None,
             extra: String::new(),
+            services: Vec::new(),
         }
     }
 
@@ -93,6 +95,12 @@ impl HaProxyBuilder {
     /// Lines of one's own at the end of the configuration, in sections of one's own.
     pub fn extra_config(mut self, lines: impl Into<String>) -> Self {
         self.extra = lines.into();
+        self
+    }
+
+    /// Opens a service's port from the start, as [`HaProxy::add_service`] does later.
+    pub fn service(mut self, service: &ServiceName, frontend: &Frontend) -> Self {
+        self.services.push((service.clone(), frontend.clone()));
         self
     }
 
@@ -157,7 +165,7 @@ impl HaProxyBuilder {
         let this = HaProxy { inner: Arc::new(inner) };
         let changed = this.change(None, |model| {
             model.extra = self.extra;
-            Ok(())
+            self.services.iter().try_for_each(|(service, frontend)| model.add(service, frontend))
         });
         if let Err(error) = changed.await {
             if created {

@@ -1,4 +1,4 @@
-//! What a deployment takes for granted, made for one run of this example: a registry that has both versions, and HAProxy.
+//! What a deployment takes for granted, made for one run of an example: a registry, names, a directory, HAProxy.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const HEALTH: &str = "/health";
 
 const REGISTRY_IMAGE: &str = "deploykit/registry:parts";
-const HAPROXY_IMAGE: &str = "deploykit/haproxy:parts";
+pub(crate) const HAPROXY_IMAGE: &str = "deploykit/haproxy:parts";
 /// How long the registry may take until it answers.
 const READY: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Site {
     /// Stands in the name of everything that is made: two runs do not meet, and all of it is found again.
-    id: String,
+    pub(crate) id: String,
     pub(crate) service: ServiceName,
     /// That of HAProxy and the service's containers.
     pub(crate) network: String,
@@ -50,13 +50,12 @@ impl Site {
         Ok(Self { id, service, network, engine, bare, dir })
     }
 
-    /// Starts a registry on HAProxy's network and puts images into it, under tags. Returns the name of the repository.
-    pub(crate) async fn start_registry(&self, images: [(&str, &str); 2]) -> Result<String> {
+    /// Starts a registry and puts images into it, under tags. Returns the name of the repository.
+    pub(crate) async fn start_registry(&self, images: &[(&str, &str)]) -> Result<String> {
         let body = json!({
             "Image": REGISTRY_IMAGE,
             "Labels": label(),
             "HostConfig": {
-                "NetworkMode": self.network,
                 "PortBindings": { "5000/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "" }] },
             },
         });
