@@ -178,13 +178,7 @@ impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
-        use std::fmt::Write as _;
-        let mut text = String::from("sha256:");
-        for byte in sha2::Sha256::digest(bytes) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
+        Self::from(<[u8; 32]>::from(sha2::Sha256::digest(bytes)))
     }
 
     /// `sha256:` and 64 digits.
@@ -200,6 +194,19 @@ impl Digest {
     /// The first twelve digits, for people.
     pub fn short(&self) -> &str {
         self.hex().get(..12).unwrap_or_default()
+    }
+}
+
+/// A SHA-256 hash that was computed elsewhere.
+impl From<[u8; 32]> for Digest {
+    fn from(hash: [u8; 32]) -> Self {
+        use std::fmt::Write as _;
+        let mut text = String::from("sha256:");
+        for byte in hash {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
     }
 }
 

@@ -3,10 +3,17 @@
 
 mod engine;
 mod haproxy;
+mod logins;
+#[cfg(feature = "oci")]
+mod oci;
 mod orchestrator;
 mod registry;
 
 pub use engine::Engine;
 pub use haproxy::{Frontend, HaProxy, HaProxyBuilder};
+pub use logins::Logins;
+#[cfg(feature = "oci")]
+#[cfg_attr(docsrs, doc(cfg(feature = "oci")))]
+pub use oci::OciRegistry;
 pub use orchestrator::Docker;
 pub use registry::{DockerRegistry, LocalImages};

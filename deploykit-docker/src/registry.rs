@@ -2,18 +2,16 @@
 
 use async_trait::async_trait;
 use deploykit_core::{Digest, Error, ErrorKind, ImageRef, PinnedImage, Registry, Result};
-use secrecy::SecretString;
 
-use crate::engine::{Credentials, Engine, Failure};
-
-/// The registry that a name without one means to the Engine.
-const DEFAULT_REGISTRY: &str = "docker.io";
+use crate::engine::{Engine, Failure};
+use crate::logins::{DEFAULT_REGISTRY, Login};
 
 /// Any OCI registry, asked by the Engine: what the Engine may reach and trusts (mirrors, insecure registries) holds.
+///
+/// It presents the Engine's [`Logins`](crate::Logins). It only looks things up: `OciRegistry` publishes.
 #[derive(Clone, Debug)]
 pub struct DockerRegistry {
     engine: Engine,
-    logins: Logins,
 }
 
 impl DockerRegistry {
@@ -27,40 +25,33 @@ impl DockerRegistry {
 
     /// Asks through this Engine.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, logins: Logins::default() }
-    }
-
-    /// Sets the credentials for `registry`, written as in image names: `registry.example.org:5000`, or `docker.io` for
-    /// names without a registry. They are sent for images of that registry only. What `docker login` keeps is not read.
-    #[must_use]
-    pub fn with_credentials(
-        mut self,
-        registry: impl Into<String>,
-        user: impl Into<String>,
-        password: SecretString,
-    ) -> Self {
-        self.logins.add(registry, user, password);
-        self
+        Self { engine }
     }
 }
 
 #[async_trait]
 impl Registry for DockerRegistry {
     async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage> {
-        match image.digest() {
-            Some(id) if image.name().is_empty() => {
-                return Ok(PinnedImage::local(image.clone(), id.clone()));
-            }
-            Some(digest) => return Ok(PinnedImage::pushed(image.clone(), digest.clone())),
-            None => {}
+        if let Some(pinned) = by_digest(image) {
+            return Ok(pinned);
         }
         let tagged = tagged(image);
-        let found = self.engine.remote_digest(&tagged, self.logins.of(image)).await;
+        let login = self.engine.logins().of(image).await?;
+        let found = self.engine.remote_digest(&tagged, login.proof.as_ref()).await;
         let digest = found.map_err(|failure| {
-            explain(&self.engine, &format!("resolve image {tagged}"), image, &self.logins, failure)
+            explain(&self.engine, &format!("resolve image {tagged}"), image, &login, failure)
         })?;
         Ok(PinnedImage::pushed(image.clone(), digest.parse()?))
     }
+}
+
+/// A reference with a digest is believed.
+pub(crate) fn by_digest(image: &ImageRef) -> Option<PinnedImage> {
+    let digest = image.digest()?.clone();
+    Some(match image.name() {
+        "" => PinnedImage::local(image.clone(), digest),
+        _ => PinnedImage::pushed(image.clone(), digest),
+    })
 }
 
 /// The images that the Engine itself holds, whether or not they were ever pushed, identified by their ids.
@@ -93,11 +84,7 @@ impl Registry for LocalImages {
 }
 
 /// Has the Engine hold the image, pulling it if need be.
-pub(crate) async fn ensure_image(
-    engine: &Engine,
-    image: &PinnedImage,
-    logins: &Logins,
-) -> Result<()> {
+pub(crate) async fn ensure_image(engine: &Engine, image: &PinnedImage) -> Result<()> {
     let name = image.pull_name();
     let doing = format!("pull image {image}");
     let there = engine.image(&name).await.map_err(|f| engine.failed(&doing, f))?;
@@ -108,15 +95,16 @@ pub(crate) async fn ensure_image(
         return Err(missing(engine, &image.to_string()));
     }
     tracing::info!(%image, "pulling");
-    let pulled = engine.pull(&name, logins.of(&image.asked)).await;
-    pulled.map_err(|failure| explain(engine, &doing, &image.asked, logins, failure))
+    let login = engine.logins().of(&image.asked).await?;
+    let pulled = engine.pull(&name, login.proof.as_ref()).await;
+    pulled.map_err(|failure| explain(engine, &doing, &image.asked, &login, failure))
 }
 
-fn tagged(image: &ImageRef) -> String {
+pub(crate) fn tagged(image: &ImageRef) -> String {
     format!("{}:{}", image.name(), image.tag().unwrap_or("latest"))
 }
 
-fn missing(engine: &Engine, image: &str) -> Error {
+pub(crate) fn missing(engine: &Engine, image: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!("image {image} is not on the Docker Engine at {}", engine.address()),
@@ -129,7 +117,7 @@ fn explain(
     engine: &Engine,
     doing: &str,
     image: &ImageRef,
-    logins: &Logins,
+    login: &Login,
     failure: Failure,
 ) -> Error {
     let registry = image.registry().unwrap_or(DEFAULT_REGISTRY);
@@ -139,13 +127,7 @@ fn explain(
     let says = |parts: &[&str]| parts.iter().any(|part| failure.says(part));
     let error = |kind, what: &str| Error::new(kind, format!("{doing}: {what}: {message}"));
     if says(&["unauthorized", "denied", "authentication required", "no basic auth", "forbidden"]) {
-        let from = match logins.of(image) {
-            Some(login) => format!("the credentials given in code for user {:?}", login.user),
-            None => "a request without credentials".into(),
-        };
-        error(ErrorKind::Denied, &format!("registry {registry} refuses {from}")).with_hint(format!(
-            "check the name, or give credentials with with_credentials({registry:?}, user, password)"
-        ))
+        login.refused(doing, registry, message)
     } else if says(&["manifest unknown", "name unknown", "not found"]) {
         error(ErrorKind::NotFound, &format!("registry {registry} does not have it"))
             .with_hint("check the repository and the tag, or push the image")
@@ -159,27 +141,5 @@ fn explain(
         )
     } else {
         engine.failed(doing, failure)
-    }
-}
-
-/// Credentials by registry.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Logins(Vec<(String, Credentials)>);
-
-impl Logins {
-    pub(crate) fn add(
-        &mut self,
-        registry: impl Into<String>,
-        user: impl Into<String>,
-        password: SecretString,
-    ) {
-        self.0.push((registry.into(), Credentials { user: user.into(), password }));
-    }
-
-    /// Those for the registry that holds `image`; the last ones given count.
-    fn of(&self, image: &ImageRef) -> Option<&Credentials> {
-        let registry = image.registry().unwrap_or(DEFAULT_REGISTRY);
-        let found = self.0.iter().rev().find(|(name, _)| name == registry);
-        found.map(|(_, credentials)| credentials)
     }
 }

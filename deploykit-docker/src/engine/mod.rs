@@ -24,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::logins::{Logins, Proof};
 use endpoint::Endpoint;
 pub(crate) use endpoint::LONGEST_SOCKET_PATH;
 pub(crate) use error::Failure;
@@ -44,6 +45,7 @@ pub struct Engine {
     client: Client,
     endpoint: Endpoint,
     version: String,
+    logins: Arc<Logins>,
     /// Held while a network is made or removed.
     networks: Arc<Mutex<()>>,
 }
@@ -87,7 +89,19 @@ impl Engine {
         let client = client.negotiate_version().await.map_err(|error| failed(error.into()))?;
         let version = client.client_version().to_string();
         tracing::debug!(%endpoint, %version, "connected to the Docker Engine");
-        Ok(Self { client, endpoint, version, networks: Arc::default() })
+        Ok(Self { client, endpoint, version, logins: Arc::default(), networks: Arc::default() })
+    }
+
+    /// Sets the credentials with which this Engine asks registries and pulls from them; what `docker login` keeps, by
+    /// default. Whoever is given this value afterwards uses them.
+    #[must_use]
+    pub fn with_logins(mut self, logins: Logins) -> Self {
+        self.logins = Arc::new(logins);
+        self
+    }
+
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     /// The address, as `DOCKER_HOST` would name it.
@@ -234,7 +248,7 @@ impl Engine {
     pub(crate) async fn remote_digest(
         &self,
         reference: &str,
-        credentials: Option<&Credentials>,
+        proof: Option<&Proof>,
     ) -> Result<String, Failure> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -246,23 +260,30 @@ impl Engine {
             digest: String,
         }
         let path = format!("/distribution/{reference}/json");
-        let auth = credentials.map(Credentials::header).into_iter().collect::<Vec<_>>();
+        let auth = proof.map(auth_header).into_iter().collect::<Vec<_>>();
         let found: Found = self.private(Method::GET, &path, &auth, Vec::new(), CALL).await?;
         Ok(found.descriptor.digest)
     }
 
-    /// Pulls an image; `reference` has a digest or a tag.
-    pub(crate) async fn pull(
+    /// An image as a tar archive, which the Engine makes as it is read; `id` is the image's.
+    #[cfg(feature = "oci")]
+    pub(crate) fn save(
         &self,
-        reference: &str,
-        credentials: Option<&Credentials>,
-    ) -> Result<(), Failure> {
+        id: &str,
+    ) -> impl Stream<Item = Result<bytes::Bytes, Failure>> + Send + 'static {
+        // The Engine collects all layers before it sends the first byte.
+        let patient = self.client.clone().with_timeout(PULL);
+        patient.export_image(id).map_err(Failure::from)
+    }
+
+    /// Pulls an image; `reference` has a digest or a tag.
+    pub(crate) async fn pull(&self, reference: &str, proof: Option<&Proof>) -> Result<(), Failure> {
         #[derive(serde::Deserialize)]
         struct Line {
             error: Option<String>,
         }
         let path = format!("/v{}/images/create?fromImage={reference}", self.version);
-        let auth = credentials.map(Credentials::header).into_iter().collect::<Vec<_>>();
+        let auth = proof.map(auth_header).into_iter().collect::<Vec<_>>();
         let answer =
             raw::call(&self.endpoint, Method::POST, &path, &auth, Vec::new(), PULL).await?;
         // The status is sent before the pull begins; its failure is a line of the answer.
@@ -287,22 +308,16 @@ fn absent_is_none<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     }
 }
 
-/// A user and password for registries. `Debug` does not show the password.
-#[derive(Clone, Debug)]
-pub(crate) struct Credentials {
-    pub(crate) user: String,
-    pub(crate) password: SecretString,
-}
-
-impl Credentials {
-    /// As the Engine's API wants it: JSON in the URL-safe alphabet. (bollard 0.21 uses the other alphabet, with which
-    /// the Engine drops a password that happens to need one of the two letters in which they differ.)
-    fn header(&self) -> (HeaderName, SecretString) {
-        let json = serde_json::json!({
-            "username": self.user,
-            "password": self.password.expose_secret(),
-        });
-        let value = base64::engine::general_purpose::URL_SAFE.encode(json.to_string());
-        (HeaderName::from_static("x-registry-auth"), value.into())
-    }
+/// As the Engine's API wants it: JSON in the URL-safe alphabet. (bollard 0.21 uses the other alphabet, with which the
+/// Engine drops a password that happens to need one of the two letters in which they differ.)
+fn auth_header(proof: &Proof) -> (HeaderName, SecretString) {
+    let json = match proof {
+        Proof::Password { user, password } => {
+            serde_json::json!({ "username": user, "password": password.expose_secret() })
+        }
+        Proof::Identity(token) => serde_json::json!({ "identitytoken": token.expose_secret() }),
+        Proof::Token(token) => serde_json::json!({ "registrytoken": token.expose_secret() }),
+    };
+    let value = base64::engine::general_purpose::URL_SAFE.encode(json.to_string());
+    (HeaderName::from_static("x-registry-auth"), value.into())
 }

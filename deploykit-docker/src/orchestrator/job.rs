@@ -38,7 +38,7 @@ impl Docker {
                 None => {}
             }
             let release = self.release(service, revision).await?;
-            ensure_image(engine, &release.image, &self.logins).await?;
+            ensure_image(engine, &release.image).await?;
             let network = engine.ensure_network(&self.network).await?;
             let labels = labels::of_job(job, &network.name);
             let secrets = secret::fetch_all(&release).await?;

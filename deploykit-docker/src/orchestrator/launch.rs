@@ -51,7 +51,7 @@ impl Docker {
             return Ok(());
         }
         let release = self.release(service, revision).await?;
-        ensure_image(&self.inner.engine, &release.image, &self.logins).await?;
+        ensure_image(&self.inner.engine, &release.image).await?;
         let secrets = secret::fetch_all(&release).await?;
         self.remove(dead).await?;
         let network = self.inner.engine.ensure_network(&self.network).await?;

@@ -21,13 +21,12 @@ use deploykit_core::{
     PlaceState, Release, Result, RevisionId, ServiceName, ServiceState, Task, TaskId,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use secrecy::SecretString;
 
 use self::changes::{Changes, lock};
 use self::labels::Tag;
 use self::probe::Probes;
 use crate::engine::{Engine, Inspected};
-use crate::registry::{Logins, ensure_image};
+use crate::registry::ensure_image;
 
 /// The network that tasks are reached on unless another one is named.
 const NETWORK: &str = "deploykit";
@@ -50,6 +49,7 @@ const AT_ONCE: usize = 64;
 ///   kept until the rollout has ended: whether a job was started, and how it ended, is what its container says.
 /// * **Addresses**: a task keeps its address when it or the Engine restarts, on a network made here or with a subnet
 ///   that its creator set.
+/// * **Images** are pulled with the Engine's [`Logins`](crate::Logins).
 /// * **Secrets** are fetched from this process's environment (`env:NAME`) or from files (`file:/path`) when a task is
 ///   launched, and are part of the container's environment from then on: who may use the Engine can read them.
 ///
@@ -58,7 +58,6 @@ const AT_ONCE: usize = 64;
 pub struct Docker {
     inner: Arc<Inner>,
     network: String,
-    logins: Logins,
 }
 
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Docker {
             reserved: Mutex::default(),
             stopping: Mutex::default(),
         };
-        Self { inner: Arc::new(inner), network: NETWORK.into(), logins: Logins::default() }
+        Self { inner: Arc::new(inner), network: NETWORK.into() }
     }
 
     /// Sets the network on which tasks are reached, `deploykit` by default.
@@ -101,19 +100,6 @@ impl Docker {
     #[must_use]
     pub fn with_network(mut self, name: impl Into<String>) -> Self {
         self.network = name.into();
-        self
-    }
-
-    /// Sets the credentials with which images of `registry` are pulled; see
-    /// [`DockerRegistry::with_credentials`](crate::DockerRegistry::with_credentials).
-    #[must_use]
-    pub fn with_credentials(
-        mut self,
-        registry: impl Into<String>,
-        user: impl Into<String>,
-        password: SecretString,
-    ) -> Self {
-        self.logins.add(registry, user, password);
         self
     }
 
@@ -218,7 +204,7 @@ impl Orchestrator for Docker {
     /// The revision is the first digits of the release's digest. The image is pulled if this Engine does not have it.
     async fn register(&self, service: &ServiceName, release: &Release) -> Result<RevisionId> {
         container::check(release)?;
-        ensure_image(&self.inner.engine, &release.image, &self.logins).await?;
+        ensure_image(&self.inner.engine, &release.image).await?;
         let revision = RevisionId::new(release.digest().short());
         let key = (service.clone(), revision.clone());
         lock(&self.inner.registered).insert(key, release.clone());
