@@ -50,7 +50,7 @@ pub use name::{
     ApproverName, GateName, HookName, JobId, JobName, Place, RevisionId, Role, RolloutId,
     ServiceName, TaskId,
 };
-pub use outcome::{Outcome, Report, Roles, StepTime};
+pub use outcome::{Outcome, PartTime, Report, Roles, StepTime};
 pub use plan::{
     Amount, Draft, Estimate, Fingerprint, GateUse, HookUse, Job, JobUse, OnOrphan, Plan, Roll,
     Standing, Step,

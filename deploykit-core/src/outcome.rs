@@ -165,10 +165,16 @@ impl fmt::Display for Report {
                 step.name,
                 step.text
             )?;
+            if let Some(parts) = step.told_parts() {
+                write!(f, "\n  {:>9}  {:width$}  of this: {parts}", "", "")?;
+            }
         }
         Ok(())
     }
 }
+
+/// A part of a step that took less is not told.
+const LONG: Duration = Duration::from_millis(100);
 
 /// How long a step took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,10 +187,37 @@ pub struct StepTime {
     pub began: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
+    /// What its time went to, in the order in which it first did: a roll, for instance, drains, launches and soaks many times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartTime>,
+}
+
+/// What a part of a step took in all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartTime {
+    /// What was done: `drain`, `await healthy`.
+    pub name: String,
+    /// For so long.
+    #[serde(rename = "took_ms", with = "crate::time::millis")]
+    pub took: Duration,
 }
 
 impl StepTime {
     pub(crate) fn new(name: &str, text: String, began: Timestamp) -> Self {
-        Self { name: name.to_owned(), text, began, ended: None }
+        Self { name: name.to_owned(), text, began, ended: None, parts: Vec::new() }
+    }
+
+    pub(crate) fn spend(&mut self, name: &str, time: Duration) {
+        match self.parts.iter_mut().find(|part| part.name == name) {
+            Some(part) => part.took += time,
+            None => self.parts.push(PartTime { name: name.to_owned(), took: time }),
+        }
+    }
+
+    /// The parts that took long, where there is more than one: `drain 8.1 s, soak 4.2 s`.
+    fn told_parts(&self) -> Option<String> {
+        let long = self.parts.iter().filter(|part| part.took >= LONG);
+        let long: Vec<_> = long.map(|part| format!("{} {}", part.name, human(part.took))).collect();
+        (long.len() > 1).then(|| long.join(", "))
     }
 }

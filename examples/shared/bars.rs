@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use deploykit::{BalancerState, Place, Routing, Weight};
+use deploykit::{BalancerState, Place, Routing, TargetHealth, Weight};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The width of the bars, in characters.
@@ -21,9 +21,11 @@ pub(crate) struct Bars {
 impl Bars {
     pub(crate) fn new() -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-        let step = screen.add(bar(0, &format!("{{prefix:9}}{{bar:{WIDTH}.cyan/dim}} {{msg}}")));
-        let routing = screen.add(bar(0, "{prefix:9}{msg}"));
-        let requests = screen.add(bar(0, "{prefix:9}{msg}"));
+        // What is too wide is cut: a line that wraps would move all of them.
+        let step = format!("{{prefix:9}}{{bar:{WIDTH}.cyan/dim}} {{wide_msg}}");
+        let step = screen.add(bar(0, &step));
+        let routing = screen.add(bar(0, "{prefix:9}{wide_msg}"));
+        let requests = screen.add(bar(0, "{prefix:9}{wide_msg}"));
         routing.set_prefix("routing");
         requests.set_prefix("requests");
         Self { screen, step, routing, requests, places: Mutex::default() }
@@ -47,7 +49,7 @@ impl Bars {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for target in &state.targets {
             places.entry(target.place).or_insert_with(|| {
-                let style = format!("{{prefix:9}}{{bar:{WIDTH}.green/red}} {{msg}}");
+                let style = format!("{{prefix:9}}{{bar:{WIDTH}.green/yellow}} {{wide_msg}}");
                 let added = self.screen.insert_before(&self.requests, bar(0, &style));
                 added.set_prefix(format!("place {}", target.place));
                 added
@@ -55,10 +57,15 @@ impl Bars {
         }
         places.retain(|place, bar| {
             let (all, healthy) = (state.targets_of(*place).count(), state.healthy(*place));
+            let draining = state.targets_of(*place).filter(|t| t.health == TargetHealth::Draining);
+            let draining = match draining.count() {
+                0 => String::new(),
+                count => format!(", {count} draining"),
+            };
             let busy = state.in_flight(*place);
             bar.set_length(all as u64);
             bar.set_position(u64::from(healthy));
-            bar.set_message(format!("{healthy} of {all} healthy, {busy} in flight"));
+            bar.set_message(format!("{healthy} of {all} serve{draining}, {busy} in flight"));
             if all == 0 {
                 self.screen.remove(bar);
             }

@@ -24,9 +24,12 @@ pub(crate) fn summary(report: &Report, load: &Tally) -> Map<String, Value> {
 
 /// Where the time went.
 fn steps(report: &Report) -> Value {
-    let took = |step: &StepTime| step.ended.unwrap_or(report.ended).since(step.began);
-    let steps = report.steps.iter();
-    steps.map(|step| json!({ "name": step.name, "seconds": seconds(took(step)) })).collect()
+    let told = |step: &StepTime| {
+        let took = step.ended.unwrap_or(report.ended).since(step.began);
+        let parts = step.parts.iter().map(|part| (part.name.clone(), seconds(part.took)));
+        json!({ "name": step.name, "seconds": seconds(took), "parts": Map::from_iter(parts) })
+    };
+    report.steps.iter().map(told).collect()
 }
 
 /// To the millisecond.

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use deploykit::{LoadBalancer, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict};
+use deploykit::{
+    LoadBalancer, Place, ServiceName, Timestamp, Update, UpdateKind, Updates, Verdict,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bars::Bars;
 
 /// How often the bars are drawn anew.
 const REDRAW: Duration = Duration::from_millis(100);
+
+/// How often it is told how many requests a draining place still has.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Where a rollout is shown.
 pub(crate) struct View<'a> {
@@ -99,6 +104,8 @@ struct Lines {
     began: Option<Timestamp>,
     /// What was told last of a place, the routing, a gate: once is enough.
     told: BTreeMap<String, String>,
+    /// When it was told last how many requests a place still has.
+    draining: BTreeMap<Place, Timestamp>,
     is_undoing: bool,
 }
 
@@ -106,7 +113,7 @@ impl Lines {
     fn line(&mut self, update: &Update) -> Option<String> {
         let began = *self.began.get_or_insert(update.at);
         let what = match &update.kind {
-            kind if self.repeats(kind) => return None,
+            kind if self.repeats(kind, update.at) => return None,
             // Why was told when the undoing began.
             UpdateKind::Ended { outcome, .. } if self.is_undoing => outcome.to_string(),
             kind => kind.to_string(),
@@ -115,8 +122,19 @@ impl Lines {
         Some(format!("[{:7.3}s] {what}", update.at.since(began).as_secs_f64()))
     }
 
-    fn repeats(&mut self, kind: &UpdateKind) -> bool {
+    fn repeats(&mut self, kind: &UpdateKind, at: Timestamp) -> bool {
         let (subject, state) = match kind {
+            UpdateKind::InFlight { place, requests: 0 } => {
+                self.draining.remove(place);
+                return false;
+            }
+            UpdateKind::InFlight { place, .. } => {
+                let is_new = self.draining.get(place).is_none_or(|told| at.since(*told) >= TELL);
+                if is_new {
+                    self.draining.insert(*place, at);
+                }
+                return !is_new;
+            }
             UpdateKind::Tasks { place, healthy, wanted } => {
                 (format!("place {place}"), format!("{healthy} of {wanted}"))
             }

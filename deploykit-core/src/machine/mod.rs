@@ -205,7 +205,11 @@ impl Machine {
     /// Takes one record in. Answers to what is not wanted any more change nothing.
     pub(crate) fn apply(&mut self, record: &Record) {
         // A clock that jumps back does not undo anything.
-        self.now = self.now.max(record.at);
+        let now = self.now.max(record.at);
+        if let (Some(op), Some(step)) = (&self.op, self.steps.last_mut()) {
+            step.spend(op.name(), now.since(self.now));
+        }
+        self.now = now;
         match &record.event {
             Event::Begun { .. } => {
                 if self.began.is_none() {

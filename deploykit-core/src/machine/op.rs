@@ -52,6 +52,26 @@ pub(super) enum Op {
 }
 
 impl Op {
+    /// What a report calls it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::Grow | Self::Ensure { .. } | Self::Roll { .. } => "look",
+            Self::Launch { .. } => "launch",
+            Self::AwaitHealthy { .. } => "await healthy",
+            Self::Route { .. } | Self::Test { .. } => "route",
+            Self::Measure { .. } => "validate",
+            Self::Soak { .. } => "soak",
+            Self::Promote => "promote",
+            Self::Hold { .. } => "hold",
+            Self::Stop { .. } | Self::Retire { .. } => "stop",
+            Self::Hook(_) => "hook",
+            Self::StartJob(_) | Self::AwaitJob(_) => "job",
+            Self::Approve { .. } => "approve",
+            Self::Drain { .. } => "drain",
+        }
+    }
+
     /// Whether gates are measured during it.
     pub(super) fn has_gates(&self) -> bool {
         matches!(self, Self::Measure { .. } | Self::Soak { .. } | Self::Approve { .. })

@@ -45,9 +45,11 @@ impl Plan {
                 };
                 let gates = under(&roll.gates);
                 format!(
-                    "replace {} by {} in batches: {surge} more than {desired} at most ({}), {unavailable} fewer ({}){watched}{gates}",
+                    "replace {} by {} in batches: {} to {} tasks at any time (surge {}, unavailable {}){watched}{gates}",
                     stable.map_or_else(|| "nothing".to_owned(), |stable| stable.to_string()),
                     self.release.image,
+                    desired.saturating_sub(unavailable),
+                    desired.saturating_add(surge),
                     roll.surge,
                     roll.unavailable
                 )

@@ -186,3 +186,18 @@ fn a_candidate_that_dies_while_an_approval_is_awaited_is_undone() {
     run.guard_says("exit code 3");
     assert_eq!(run.end(), Outcome::RolledBack);
 }
+
+#[test]
+fn a_report_tells_what_the_time_of_a_roll_went_to() {
+    let roll = crate::plan::Roll { min_ready: 5 * SECOND, ..crate::plan::Roll::new(1, 0) };
+    let mut run = Run::new(plan(Draft::new().roll(roll).promote().retire(SECOND)));
+    assert_eq!(run.end(), Outcome::Promoted);
+    let report = run.machine.report();
+    let step = report.steps.first().unwrap();
+    let part = |name: &str| step.parts.iter().find(|part| part.name == name).unwrap().took;
+    // Two batches are watched, and nothing else takes time in this world.
+    assert_eq!(part("soak"), 10 * SECOND);
+    assert_eq!((part("drain"), part("launch")), (Duration::ZERO, Duration::ZERO));
+    let all: Duration = step.parts.iter().map(|part| part.took).sum();
+    assert_eq!(all, step.ended.unwrap().since(step.began));
+}
