@@ -9,6 +9,9 @@ use tokio::runtime::Runtime;
 
 use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
 
+/// What the crashing version of the test images says.
+const BROKEN: &str = "testbed: cannot start: the configuration of version B is broken";
+
 pub(crate) struct Fake {
     pub(crate) world: World,
     basics: Basics,
@@ -28,7 +31,7 @@ impl Fake {
         for (version, behaviour) in [
             (Version::Good, good),
             (Version::Better, good),
-            (Version::Crash, good.crashes()),
+            (Version::Crash, good.crashes().jobs_exit_with(3, BROKEN)),
             (Version::Unhealthy, good.never_ready()),
             (Version::Slow, good.slow(slow)),
             (Version::Errors, good.errors_after_first_live_request()),

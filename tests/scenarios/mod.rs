@@ -4,6 +4,7 @@
 pub(crate) mod again;
 pub(crate) mod bad;
 pub(crate) mod forward;
+pub(crate) mod jobs;
 pub(crate) mod orphan;
 pub(crate) mod others;
 pub(crate) mod recorded;
@@ -51,6 +52,10 @@ macro_rules! play_all {
         $play!(orphan::undoing_needs_none_of_the_gates);
         $play!(orphan::a_rollout_that_is_to_go_on_needs_its_gates_before_anything_moves);
         $play!(orphan::a_service_whose_deployer_died_is_not_deployed_before_it_is_recovered);
+
+        $play!(jobs::a_migration_runs_before_the_new_version_starts_and_leaves_nothing);
+        $play!(jobs::a_job_that_fails_undoes_the_rollout_and_the_report_says_what_it_wrote);
+        $play!(jobs::a_job_whose_deployer_died_is_awaited_by_the_next_which_goes_on);
 
         $play!(others::a_service_that_is_being_deployed_is_refused_to_others_who_are_told_by_whom);
         $play!(others::of_two_who_deploy_at_once_one_is_refused);

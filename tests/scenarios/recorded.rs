@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deploykit::{
-    BalancerCapability, BalancerState, Endpoint, Journal, Launch, Lease, LoadBalancer,
-    Orchestrator, OrchestratorCapability, Owner, Place, Release, Result, RevisionId, RolloutId,
-    Routing, ServiceName, ServiceState, Store, TaskId,
+    BalancerCapability, BalancerState, Endpoint, JobRun, JobState, Journal, Launch, Lease,
+    LoadBalancer, Orchestrator, OrchestratorCapability, Owner, Place, Release, Result, RevisionId,
+    RolloutId, Routing, ServiceName, ServiceState, Store, TaskId,
 };
 use tokio::sync::watch;
 
@@ -21,6 +21,8 @@ pub(crate) enum Change {
     Launch(Place, u32),
     Stop(Place),
     Retire(Place),
+    StartJob,
+    RemoveJobs,
     Routing(Routing),
     TestRoute(Option<Place>),
     Targets(Place, usize),
@@ -167,6 +169,18 @@ impl Orchestrator for Recorded<Arc<dyn Orchestrator>> {
 
     async fn retire(&self, service: &ServiceName, place: Place) -> Result<()> {
         self.change(service, Change::Retire(place), self.inner.retire(service, place)).await
+    }
+
+    async fn start_job(&self, job: &JobRun, revision: &RevisionId) -> Result<()> {
+        self.change(&job.service, Change::StartJob, self.inner.start_job(job, revision)).await
+    }
+
+    async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
+        self.life.read(self.inner.await_job(job, at_most)).await
+    }
+
+    async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
+        self.change(service, Change::RemoveJobs, self.inner.remove_jobs(service)).await
     }
 
     async fn changed(&self, service: &ServiceName, at_most: Duration) {

@@ -335,6 +335,7 @@ impl Plan {
     ///
     /// A job that fails, or is not over in time, undoes the rollout; while it is undone, and after the promotion, that is only
     /// noted. An abort waits for the end of a job that runs: its time limit bounds it, nothing else cuts it.
+    /// One at `ON_UNDO` delays the way back for as long as it runs.
     ///
     /// ```
     /// # fn example(plan: deploykit_core::Plan) -> deploykit_core::Plan {
