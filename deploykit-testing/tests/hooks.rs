@@ -230,6 +230,14 @@ async fn a_hook_that_fails_undoes_the_rollout_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_after_the_promotion_is_noted_and_the_old_place_removed_all_the_same() {
+    let (report, _) = run(&[Point::CleanUp], Behaviour::good(), Some(Point::CleanUp)).await;
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert!(report.notes.iter().any(|note| note.contains("it is Friday")), "{report}");
+    assert!(report.steps.iter().any(|step| step.name == "retire" && step.ended > Some(step.began)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gate_as_a_hook_undoes_what_it_finds_bad() {
     let world = World::new(7);
     world.image("web:1", Behaviour::good()).unwrap();

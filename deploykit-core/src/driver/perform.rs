@@ -161,12 +161,33 @@ impl Performer {
         let state = self
             .insist(INSIST, || bounded("observe", CALL, orchestrator.observe(&self.service)))
             .await?;
-        let seen = state.places.iter().map(|place| Seen {
-            place: place.place,
-            revision: place.revision.clone(),
-            desired: place.desired,
-            ready: place.ready(),
-            tasks: unready_first(&place.tasks),
+        // Where there is a balancer, only what gets requests from it is ready: not what is being drained, or what nobody has
+        // registered yet.
+        let healthy: Option<Vec<_>> = match &self.providers.balancer {
+            Some(balancer) => {
+                let observe = || quick("read the balancer", balancer.observe(&self.service));
+                let targets = self.insist(INSIST, observe).await?.targets;
+                let healthy = targets.into_iter().filter(|t| t.health == TargetHealth::Healthy);
+                Some(healthy.map(|target| (target.place, target.task)).collect())
+            }
+            None => None,
+        };
+        let seen = state.places.iter().map(|place| {
+            let serves = |task: &&Task| {
+                task.state == TaskState::Ready
+                    && healthy.as_ref().is_none_or(|healthy| {
+                        healthy.iter().any(|(at, id)| *at == place.place && *id == task.id)
+                    })
+            };
+            let left = || place.tasks.iter().filter(|task| task.state != TaskState::Stopping);
+            let unready_first = left().filter(|task| !serves(task)).chain(left().filter(serves));
+            Seen {
+                place: place.place,
+                revision: place.revision.clone(),
+                desired: place.desired,
+                ready: u32::try_from(left().filter(serves).count()).unwrap_or(u32::MAX),
+                tasks: unready_first.map(|task| task.id.clone()).collect(),
+            }
         });
         Ok(Answer::Surveyed(Survey { places: seen.collect() }))
     }
@@ -348,13 +369,6 @@ pub(super) async fn bounded<T>(
 /// A read or a plain change with the usual bound.
 pub(crate) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
     bounded(what, CALL, call).await
-}
-
-/// The tasks that are not leaving anyway, in the order in which they can be missed.
-fn unready_first(tasks: &[Task]) -> Vec<TaskId> {
-    let ready = |task: &&Task| task.state == TaskState::Ready;
-    let dead = tasks.iter().filter(|t| !ready(t) && t.state != TaskState::Stopping);
-    dead.chain(tasks.iter().filter(ready)).map(|task| task.id.clone()).collect()
 }
 
 /// The error for a name in a plan that the deployer was not given.

@@ -155,10 +155,19 @@ impl Performer {
             return Ok(Answer::Done(None));
         };
         let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
-        let mut note = None;
+        let (mut note, mut routed) = (None, 0);
         let kept = loop {
             let read = || quick("read the balancer", balancer.observe(&self.service));
             let state = self.insist(INSIST, read).await?;
+            // What is to be removed gets no requests, unless somebody else sends them there.
+            if tasks.is_empty() && state.routing.weight(place) != Weight::NONE {
+                routed += 1;
+                if routed >= SETTLED {
+                    return Err(foreign_routing(&state.routing));
+                }
+                sleep(FIRST_READ).await;
+                continue;
+            }
             let (leaving, kept): (Vec<_>, Vec<_>) = state
                 .targets_of(place)
                 .partition(|target| tasks.is_empty() || tasks.contains(&target.task));

@@ -138,7 +138,7 @@ pub(crate) struct Seen {
     pub revision: RevisionId,
     /// How many tasks it is to have.
     pub desired: u32,
-    /// How many are ready.
+    /// How many are ready, and take requests where there is a balancer.
     pub ready: u32,
     /// The tasks that are not being stopped, those that are not ready first.
     pub tasks: Vec<TaskId>,

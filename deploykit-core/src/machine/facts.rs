@@ -1,4 +1,5 @@
 use super::event::Seen;
+use super::op::Side;
 use crate::name::{Place, RevisionId};
 use crate::plan::Plan;
 use crate::routing::{Routing, Weight};
@@ -7,11 +8,35 @@ use crate::time::Timestamp;
 /// How far a roll is: what it was last found or made to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rolled {
-    /// How many tasks the service is to have.
+    /// How many tasks the service is to have, in the direction of the roll.
     pub(super) desired: u32,
+    /// By how many tasks somebody has changed the count since the roll began.
+    pub(super) changed: i64,
     /// How many stable and the candidate were left with; anything else is somebody's change of the count.
-    pub(super) stable: u32,
-    pub(super) candidate: u32,
+    pub(super) stable: Span,
+    pub(super) candidate: Span,
+}
+
+/// How many tasks a side can have by what was done: more than one number while a change was begun that is not known to be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) least: u32,
+    pub(super) most: u32,
+}
+
+impl Span {
+    pub(super) fn exactly(count: u32) -> Self {
+        Self { least: count, most: count }
+    }
+}
+
+impl Rolled {
+    pub(super) fn of(&mut self, side: Side) -> &mut Span {
+        match side {
+            Side::Stable => &mut self.stable,
+            Side::Candidate => &mut self.candidate,
+        }
+    }
 }
 
 /// What has been done or found so far: what undoing is computed from.

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub(crate) use effect::EffectId;
 pub(crate) use effect::{Call, Change, Effect, JobCall};
 pub(crate) use event::{Event, Record, Seen, Survey};
-use facts::Facts;
+use facts::{Facts, Span};
 use gates::Gates;
 use op::{Op, Side};
 pub(crate) use roll::{Batch, Tasks, batch};
@@ -369,8 +369,21 @@ impl Machine {
                         self.facts.promoted = true;
                         self.paused = None;
                     }
-                    Op::Launch { place, .. } => {
-                        self.facts.running |= *place == self.plan.candidate;
+                    Op::Launch { place, count } => {
+                        let ours = *place == self.plan.candidate;
+                        self.facts.running |= ours;
+                        if let Some(rolling) = &mut self.facts.roll {
+                            let side = if ours { Side::Candidate } else { Side::Stable };
+                            *rolling.of(side) = Span::exactly(*count);
+                        }
+                    }
+                    Op::Stop { place, .. } => {
+                        if let Some(rolling) = &mut self.facts.roll {
+                            let ours = *place == self.plan.candidate;
+                            let span =
+                                rolling.of(if ours { Side::Candidate } else { Side::Stable });
+                            *span = Span::exactly(span.least);
+                        }
                     }
                     Op::AwaitHealthy { side: Side::Candidate, count, .. } => {
                         self.facts.healthy = *count;
@@ -437,6 +450,8 @@ impl Machine {
                 };
                 let wanted = self.facts.stable.as_ref().map_or(1, |first| first.desired);
                 let wanted = wanted.max(seen.map_or(0, |seen| seen.desired));
+                // A roll knows what somebody has changed meanwhile.
+                let wanted = self.facts.roll.map_or(wanted, |rolling| rolling.desired);
                 (stable.place, wanted, *within, Side::Stable)
             }
             Some(Op::Ensure { side: Side::Candidate, within }) => {

@@ -82,8 +82,11 @@ impl Machine {
     /// The current operation failed for good.
     pub(super) fn failed(&mut self, text: String) {
         if self.facts.promoted {
-            // The new version serves; what is left over becomes an obligation that `settle` works off.
             self.facts.notes.push(text);
+            if matches!(self.op, Some(Op::Hook(_))) {
+                return self.next();
+            }
+            // The new version serves; what is left over becomes an obligation that `settle` works off.
             self.facts.hold_until = Some(self.now);
             return self.end(Outcome::Promoted, None);
         }

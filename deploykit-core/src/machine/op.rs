@@ -162,6 +162,7 @@ fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
             }
             ops.push(Op::Roll { to: Side::Candidate });
             if !plan.is_worker() {
+                ops.push(again);
                 ops.push(Op::Route { to: towards(plan, Weight::ALL), undoing: false });
             }
             ops
@@ -185,8 +186,11 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
     let candidate = plan.candidate;
     let mut ops = at_point(plan, Point::OnUndo, "undo", facts);
     if facts.roll.is_some() {
-        // The way back keeps the bounds of the way forward.
-        ops.push(Op::Register { side: Side::Stable });
+        // The way back keeps the bounds of the way forward, and the routing that lets requests follow the tasks.
+        let pooled = |step: &Step| matches!(step, Step::Roll(roll) if roll.pooled);
+        if facts.routing_touched && plan.steps.iter().any(pooled) {
+            ops.push(Op::Route { to: Routing::Pooled, undoing: true });
+        }
         ops.push(Op::Roll { to: Side::Stable });
     }
     if facts.routing_touched {

@@ -5,7 +5,10 @@
 
 use super::event::{Seen, Survey};
 use super::op::{Op, Side};
-use super::{Machine, facts::Rolled};
+use super::{
+    Machine,
+    facts::{Rolled, Span},
+};
 use crate::name::{Place, TaskId};
 use crate::plan::{Roll, Step};
 use crate::routing::{Routing, Weight};
@@ -32,8 +35,9 @@ pub(crate) struct Tasks {
 
 /// The next batch from `old` to `new`, with `surge` tasks above `desired` at most and `unavailable` below at most.
 pub(crate) fn batch(desired: u32, surge: u32, unavailable: u32, old: Tasks, new: Tasks) -> Batch {
-    let total = old.desired + new.desired;
-    let start = (desired + surge).saturating_sub(total).min(desired.saturating_sub(new.desired));
+    let total = old.desired.saturating_add(new.desired);
+    let most = desired.saturating_add(surge);
+    let start = most.saturating_sub(total).min(desired.saturating_sub(new.desired));
     if start > 0 {
         return Batch::Start(new.desired + start);
     }
@@ -68,23 +72,39 @@ impl Machine {
         };
         let candidate = self.plan.candidate;
         let (at_stable, at_candidate) = (survey.place(stable), survey.place(candidate));
-        let rolling = self.count_changes(tasks(at_stable).desired, tasks(at_candidate).desired);
+        let rolling = self.count_changes(to, at_stable, at_candidate);
         let (from, new, old_seen, new_seen) = match to {
             Side::Candidate => (stable, candidate, at_stable, at_candidate),
             Side::Stable => (candidate, stable, at_candidate, at_stable),
         };
         let (old_tasks, new_tasks) = (tasks(old_seen), tasks(new_seen));
         let (surge, unavailable) = roll.bounds(rolling.desired);
+        // A stable that was not whole when the rollout began is asked for what it had, not for more.
+        let lacked = match (&self.facts.stable, to) {
+            (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready),
+            _ => 0,
+        };
+        let as_good = Tasks {
+            ready: new_tasks.ready.saturating_add(lacked).min(new_tasks.desired),
+            ..new_tasks
+        };
+        let healthy = |count: u32| Op::AwaitHealthy {
+            side: to,
+            place: new,
+            count: count.saturating_sub(lacked),
+            within: roll.within,
+        };
         let mut ops = Vec::new();
-        match batch(rolling.desired, surge, unavailable, old_tasks, new_tasks) {
+        match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
             Batch::Over => return self.next(),
-            Batch::Await(count) => {
-                ops.push(Op::AwaitHealthy { side: to, place: new, count, within: roll.within })
-            }
+            Batch::Await(count) => ops.push(healthy(count)),
             Batch::Start(count) => {
-                self.left_with(to, count);
+                self.may_have(to, count);
+                if to == Side::Stable {
+                    ops.push(Op::Register { side: to });
+                }
                 ops.push(Op::Launch { place: new, count });
-                ops.push(Op::AwaitHealthy { side: to, place: new, count, within: roll.within });
+                ops.push(healthy(count));
                 if to == Side::Candidate && !roll.min_ready.is_zero() {
                     // What is watched has its share of the requests.
                     ops.extend(self.share(&roll, from, old_tasks.ready, new, count, to));
@@ -101,8 +121,13 @@ impl Machine {
                     .collect();
                 let dead = old_tasks.desired.saturating_sub(old_tasks.ready).min(count);
                 let left = old_tasks.ready.saturating_sub(count - dead);
+                // A task can be ready without the balancer knowing it: what was being drained when the roll turned back, or
+                // was launched by a deployer that died.
+                if new_tasks.desired > 0 {
+                    ops.push(healthy(new_tasks.desired));
+                }
                 ops.extend(self.share(&roll, from, left, new, new_tasks.ready, to));
-                self.left_with(other(to), old_tasks.desired - count);
+                self.may_have(other(to), old_seen.map_or(0, |seen| seen.desired) - count);
                 ops.push(Op::Drain { place: from, tasks: stop.clone(), within: roll.drain });
                 ops.push(Op::Stop { place: from, tasks: stop });
             }
@@ -115,31 +140,42 @@ impl Machine {
     }
 
     /// Counts that are not what was left behind are somebody's wish for more or fewer tasks.
-    fn count_changes(&mut self, stable: u32, candidate: u32) -> Rolled {
-        let asked = self.plan.replicas;
-        let rolling = match self.facts.roll {
-            None => Rolled { desired: asked.unwrap_or(stable).max(1), stable, candidate },
-            Some(before) => {
-                let found = i64::from(stable) + i64::from(candidate);
-                let left = i64::from(before.stable) + i64::from(before.candidate);
-                let desired = (i64::from(before.desired) + found - left).max(1);
-                let desired = asked.unwrap_or(u32::try_from(desired).unwrap_or(u32::MAX));
-                Rolled { desired, stable, candidate }
-            }
+    fn count_changes(
+        &mut self,
+        to: Side,
+        stable: Option<&Seen>,
+        candidate: Option<&Seen>,
+    ) -> Rolled {
+        let count = |seen: Option<&Seen>| seen.map_or(0, |seen| seen.desired);
+        let (stable, candidate) = (count(stable), count(candidate));
+        let found = i64::from(stable) + i64::from(candidate);
+        let changed = self.facts.roll.map_or(0, |before| {
+            let least = i64::from(before.stable.least) + i64::from(before.candidate.least);
+            let most = i64::from(before.stable.most) + i64::from(before.candidate.most);
+            before.changed + (found - most).max(0) + (found - least).min(0)
+        });
+        let first = self.facts.stable.as_ref().map_or(0, |first| first.desired);
+        let first = if first == 0 { self.plan.world.desired } else { first };
+        let own = u32::try_from((i64::from(first) + changed).max(1)).unwrap_or(u32::MAX);
+        let desired = match to {
+            Side::Candidate => self.plan.replicas.unwrap_or(own),
+            // What was asked for is for the new version only.
+            Side::Stable => own,
         };
+        let (stable, candidate_span) = (Span::exactly(stable), Span::exactly(candidate));
+        let rolling = Rolled { desired, changed, stable, candidate: candidate_span };
         self.facts.roll = Some(rolling);
         self.facts.needed = candidate;
         rolling
     }
 
-    fn left_with(&mut self, side: Side, count: u32) {
+    /// A change of a side to so many tasks is begun: until it is done, there may be as many as before, or anything between.
+    fn may_have(&mut self, side: Side, count: u32) {
         if let Some(rolling) = &mut self.facts.roll {
-            match side {
-                Side::Candidate => {
-                    rolling.candidate = count;
-                    self.facts.needed = count;
-                }
-                Side::Stable => rolling.stable = count,
+            let span = rolling.of(side);
+            (span.least, span.most) = (span.least.min(count), span.most.max(count));
+            if side == Side::Candidate {
+                self.facts.needed = count;
             }
         }
     }
@@ -154,17 +190,26 @@ impl Machine {
         ready: u32,
         side: Side,
     ) -> Option<Op> {
-        if self.plan.is_worker() || roll.pooled || ready == 0 {
+        if self.plan.is_worker() || ready == 0 {
             return None;
         }
-        let weight = Weight::ratio(ready, ready + left).ok()?;
-        Some(Op::Route { to: Routing::split(from, to, weight), undoing: side == Side::Stable })
+        let undoing = side == Side::Stable;
+        if roll.pooled {
+            // It is so already, unless somebody else has changed it: then no task may go that requests are sent to.
+            return Some(Op::Route { to: Routing::Pooled, undoing });
+        }
+        let weight = Weight::ratio(ready, ready.saturating_add(left)).ok()?;
+        // On the way back the candidate is never given more than it has.
+        let has = self.facts.routings.last().filter(|_| side == Side::Stable);
+        let weight = weight.max(has.map_or(Weight::NONE, |routing| routing.weight(to)));
+        Some(Op::Route { to: Routing::split(from, to, weight), undoing })
     }
 }
 
 fn tasks(seen: Option<&Seen>) -> Tasks {
     seen.map_or(Tasks::default(), |seen| Tasks {
-        desired: seen.desired,
+        // Where nobody replaces tasks that are gone, the desired count says more than there is.
+        desired: seen.desired.min(u32::try_from(seen.tasks.len()).unwrap_or(u32::MAX)),
         ready: seen.ready.min(seen.desired),
     })
 }

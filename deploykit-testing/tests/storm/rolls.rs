@@ -1,0 +1,115 @@
+//! Rolling updates that turn back, at every moment and from everywhere.
+
+use std::time::Duration;
+
+use deploykit_core::{
+    Amount, Change, ErrorKind, OnOrphan, Outcome, Place, Report, Rolling, Strategy,
+};
+use deploykit_testing::{Fault, Operation};
+use tokio::time::sleep;
+
+use crate::sky::{Case, Deed, SECOND, Sky};
+use crate::tap::{Blow, Part};
+
+/// A rolling update of four tasks, one more and one fewer, to which nothing happens.
+fn roll(pooled: bool, worker: bool) -> Case {
+    let (surge, unavailable) = (Amount::Count(1), Amount::Count(1));
+    let rolling = Rolling::new().surge(surge).unavailable(unavailable).healthy_within(SECOND * 20);
+    let rolling = if pooled { rolling.pooled() } else { rolling };
+    Case {
+        seed: 7,
+        count: 4,
+        worker,
+        strategy: Box::new(rolling),
+        bounds: Some((surge, unavailable)),
+        lag: Duration::ZERO,
+        version: "good",
+        replicas: None,
+        hooks: Vec::new(),
+        deeds: Vec::new(),
+        blow: None,
+        orphan: OnOrphan::Undo,
+    }
+}
+
+async fn passes(case: Case) {
+    if let Err(why) = case.run().await {
+        panic!("{why}\n{case:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_at_any_moment_of_a_roll_gives_back_what_there_was_within_the_bounds() {
+    for (pooled, worker) in [(false, false), (true, false), (false, true)] {
+        for at in (0..5_000).step_by(171) {
+            let deeds = vec![(Duration::from_millis(at), Deed::Abort)];
+            passes(Case { deeds, ..roll(pooled, worker) }).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_for_good_in_a_roll_leaves_all_old_or_all_new_and_as_many_tasks() {
+    for pooled in [false, true] {
+        for nth in (1..160).step_by(11) {
+            let blow = Some((nth, 1, Blow::Fail(ErrorKind::Denied), Part::Provider));
+            passes(Case { blow, ..roll(pooled, false) }).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployer_that_dies_in_a_roll_is_gone_on_from_within_the_bounds() {
+    for orphan in [OnOrphan::Continue, OnOrphan::Undo] {
+        for nth in (1..220).step_by(17) {
+            let blow = Some((nth, 1, Blow::Die, Part::All));
+            passes(Case { blow, orphan, ..roll(false, false) }).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_to_another_number_of_tasks_that_is_undone_has_as_many_as_before() {
+    for replicas in [1, 2, 9] {
+        for at in (100..4_000).step_by(311) {
+            for worker in [false, true] {
+                let deeds = vec![(Duration::from_millis(at), Deed::Abort)];
+                let replicas = Some(replicas);
+                passes(Case { deeds, replicas, ..roll(false, worker) }).await;
+            }
+        }
+    }
+}
+
+/// Rolls `web:2` out in a world that was changed before.
+async fn deploy(sky: &Sky, strategy: &dyn Strategy) -> Report {
+    let deployer = sky.fresh();
+    let plan = deployer.plan(&sky.web, strategy, Change::to("web:2")).await.unwrap();
+    deployer.deploy(plan).await.unwrap().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_of_a_roll_that_stopped_nothing_does_not_need_the_old_image() {
+    let sky = Sky::new(&Case { version: "crashes", ..roll(false, false) });
+    let gone = Fault::error(Operation::Register, ErrorKind::NotFound);
+    sky.world.fail(gone.with_nth(2).always());
+    let report = deploy(&sky, &Rolling::start_first()).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert_eq!(sky.whole(), Ok((Place::A, 4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_from_a_stable_that_was_broken_gets_back_to_that_and_says_so() {
+    let sky = Sky::new(&Case { version: "crashes", ..roll(false, false) });
+    let deployer = sky.fresh();
+    let plan = deployer.plan(&sky.web, &Rolling::start_first(), Change::to("web:2")).await.unwrap();
+    for _ in 0..12 {
+        // Restarted less and less often.
+        let _ = sky.world.kill_task(&sky.web, Place::A, 0);
+        sleep(SECOND / 4).await;
+    }
+    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let left: Vec<_> = sky.world.snapshot(&sky.web).places.into_keys().collect();
+    assert_eq!(left, [Place::A]);
+}
