@@ -1,9 +1,9 @@
-//! A whole pipeline in fifteen lines: an image of a registry is deployed behind HAProxy, and is looked at as users
+//! A whole pipeline in fifteen lines: an image gets into a registry, is deployed behind HAProxy, and is looked at as users
 //! see it.
 //!
 //! ```text
 //! cargo xtask parts
-//! cargo run --example own_pipeline --features docker,http-gate
+//! cargo run --example own_pipeline --features oci,http-gate
 //! ```
 //!
 //! The same lines deploy a service for the first time and whenever there is a new version. They are those of [`pipeline`];
@@ -24,10 +24,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use deploykit::docker::{Docker, DockerRegistry, Frontend, HaProxy};
+use deploykit::docker::{Docker, Engine, Frontend, HaProxy, OciRegistry};
 use deploykit::{
-    BlueGreen, Change, Deployer, DirectoryStore, HttpGate, Outcome, Registry, Report, Result,
-    ServiceName, ServiceSpec,
+    BlueGreen, Change, Deployer, DirectoryStore, HttpGate, Outcome, Publish, Registry, Report,
+    Result, ServiceName, ServiceSpec,
 };
 use flags::Flags;
 use serde_json::json;
@@ -37,11 +37,17 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Any free port of this machine, for port 8080 of HAProxy.
 const PORT: &str = "127.0.0.1:0:8080";
 
-/// Brings an image of the registry into production. The other arguments are where.
-async fn pipeline(image: &str, web: &ServiceName, network: &str, dir: &Path) -> Result<Report> {
+/// Brings what was `built` into production. The other arguments are where.
+async fn pipeline(
+    (built, tag): (&str, &str),
+    repository: &str,
+    web: &ServiceName,
+    network: &str,
+    dir: &Path,
+) -> Result<Report> {
     // The pipeline begins.
-    let registry = DockerRegistry::connect().await?;
-    let image = registry.resolve(&image.parse()?).await?;
+    let registry = OciRegistry::new().with_engine(Engine::connect().await?);
+    let image = registry.publish(&Publish::image(built, repository, [tag])?).await?;
     let haproxy = HaProxy::builder().name(network).network(network).image(HAPROXY).publish(PORT);
     let haproxy = haproxy.state_dir(dir).service(web, &Frontend::new(8080)).start().await?;
     let deployer = Deployer::builder()
@@ -52,7 +58,7 @@ async fn pipeline(image: &str, web: &ServiceName, network: &str, dir: &Path) -> 
         .gate("smoke", HttpGate::new("/"))
         .gate("live", HttpGate::new("/").live())
         .build();
-    let change = Change::to(image.pull_name()).with_spec(ServiceSpec::http(8080, "/health"));
+    let change = Change::to(&image).with_spec(ServiceSpec::http(8080, "/health"));
     let strategy = BlueGreen::new().validate(["smoke"]).watch(["live"]).bake(3 * SECOND);
     let report = deployer.rollout(web, &strategy, change).await?.await?;
     // The pipeline ends.
@@ -65,7 +71,7 @@ async fn main() -> ExitCode {
         ("--bad", "a second version that answers its users with errors"),
         ("--json", "a last line for programs"),
     ];
-    let about = "Deploys and looks at two versions of a service, on Docker.";
+    let about = "Publishes, deploys and looks at two versions of a service, on Docker.";
     let flags = match Flags::read(about, &options) {
         Ok(flags) => flags,
         Err(code) => return code,
@@ -94,19 +100,17 @@ async fn run(flags: &Flags) -> Result<Report> {
         false => "deploykit/testbed:good-b",
     };
     let reports = async {
-        let images = [("deploykit/testbed:good", "1"), (second, "2")];
-        let repository = site.start_registry(&images).await?;
-        println!("a registry is there, with versions 1 and 2 of {repository}\n");
-        let with = async |tag| {
-            let image = format!("{repository}:{tag}");
-            pipeline(&image, &site.service, &site.network, &site.dir).await
+        let repository = site.start_registry(&[]).await?;
+        println!("a registry is there, for {repository}\n");
+        let with = async |built| {
+            pipeline(built, &repository, &site.service, &site.network, &site.dir).await
         };
-        let first = with("1").await?;
+        let first = with(("deploykit/testbed:good", "1")).await?;
         println!("{first}\n");
         if first.outcome != Outcome::Promoted {
             return Ok(first);
         }
-        let second = with("2").await?;
+        let second = with((second, "2")).await?;
         println!("{second}\n");
         Ok(second)
     };

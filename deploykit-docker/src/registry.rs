@@ -15,14 +15,6 @@ pub struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// Asks through the Engine that `DOCKER_HOST` names, else the local one.
-    ///
-    /// # Errors
-    /// As [`Engine::connect`].
-    pub async fn connect() -> Result<Self> {
-        Ok(Self::new(Engine::connect().await?))
-    }
-
     /// Asks through this Engine.
     pub fn new(engine: Engine) -> Self {
         Self { engine }

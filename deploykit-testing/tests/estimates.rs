@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deploykit_core::{
-    Amount, BlueGreen, Canary, Change, Deployer, GateUse, Judge, Measurement, MemoryStore,
+    Amount, BlueGreen, Canary, Change, Deployer, GateUse, Job, Judge, Measurement, MemoryStore,
     OnOrphan, Outcome, Plan, Point, Rolling, ServiceSpec, Strategy, Weight, gate_fn, hook_fn,
 };
 use deploykit_testing::{Behaviour, World};
@@ -171,6 +171,21 @@ async fn a_worker_is_as_the_plan_told() {
             let plan = deployer.plan("web", &strategy, change).await.unwrap();
             compare(&world, &deployer, plan).await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_and_jobs_are_as_the_plan_told() {
+    for strategy in strategies() {
+        let world = world();
+        let web = world.already_runs("web", "web:1", 2).unwrap();
+        let deployer = deployer(&world);
+        let plan = deployer.plan(&web, &strategy, Change::to("web:2")).await.unwrap();
+        let plan = plan
+            .with_hook(Point::PostScaleUp, "note", TIME)
+            .with_job(Point::PreScaleUp, Job::new("migrate"))
+            .with_job(Point::PostProductionTrafficShift, Job::new("tell"));
+        compare(&world, &deployer, plan).await;
     }
 }
 

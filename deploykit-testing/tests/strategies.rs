@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
-    Amount, BlueGreen, Canary, Change, Deployer, ErrorKind, MemoryStore, Outcome, Place, Report,
-    Rolling, ServiceName, ServiceSpec, Strategy, Weight,
+    Amount, BlueGreen, Canary, Change, Deployer, Draft, ErrorKind, MemoryStore, Outcome, Place,
+    Report, Roll, Rolling, ServiceName, ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
 
@@ -263,6 +263,23 @@ async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothin
         assert!(world.calls().is_empty());
         assert_eq!(world.snapshot(&service), before);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_were_drafted_for_one_time_are_checked_and_carried_out() {
+    let (world, service) = world(4, Behaviour::good());
+    let (deployer, minute) = (deployer(&world), Duration::from_secs(60));
+    let endless = Draft::new().roll(Roll::new(2, 0));
+    let error =
+        deployer.rollout(&service, &endless, Change::to("web:2")).await.map(drop).unwrap_err();
+    assert!(error.message().contains("no step promotes the candidate"), "{error}");
+    assert!(world.calls().is_empty());
+    let steps = endless.promote().retire(minute);
+    let rollout = deployer.rollout(&service, &steps, Change::to("web:2")).await.unwrap();
+    let report = rollout.await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert_eq!(report.strategy, "steps");
+    assert_eq!(world.snapshot(&service).places[&Place::B].ready, 4);
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn ways(facade: &Package, with_docker: bool) -> Vec<Way> {
         };
         match example.name.as_str() {
             "docker" => run("", &DOCKER_EXAMPLE[..], 0),
-            "custom_strategy" => {
+            "custom_strategy" | "own_pipeline" => {
                 run("", &[], 0);
                 run("", &["--bad"], ROLLED_BACK);
             }

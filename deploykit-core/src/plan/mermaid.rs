@@ -79,5 +79,5 @@ impl Plan {
 
 /// Lines as a label that Mermaid takes.
 fn quoted(lines: &[String]) -> String {
-    format!("\"{}\"", lines.join("<br/>").replace('"', "#quot;"))
+    format!("\"{}\"", lines.join("<br/>").replace('#', "#35;").replace('"', "#quot;"))
 }
