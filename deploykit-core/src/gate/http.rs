@@ -43,7 +43,8 @@ const LONGEST_BODY: usize = 1 << 20;
 ///
 /// # Errors
 /// [`measure`](HealthGate::measure) returns `Invalid` for a path or header that cannot be one, and when there is nowhere to
-/// ask: no test route is open, or the service has no balancer. Then nothing was measured.
+/// ask: no test route is open, or the service has no balancer, or it does not speak HTTP; or when the gate does not trust the
+/// balancer's certificate. Then nothing was measured.
 #[derive(Clone)]
 pub struct HttpGate {
     path: String,
@@ -209,6 +210,12 @@ impl HttpGate {
         }
         if why.is_redirect() {
             return Err(redirected(what));
+        }
+        // How rustls begins to say it. Whom the gate trusts is its own affair, and no fault of the version.
+        if text.starts_with("invalid peer certificate") {
+            return Err(Error::invalid(format!("{what}: {text}")).with_hint(
+                "give the gate a client that trusts it by with_client, or ask over a plain test port",
+            ));
         }
         Ok(Measurement::fail(format!("{what} had no answer: {text}")))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 
-use super::container::{CONFIG_FILE, Container, Publish, SOCKET_FILE, Spec};
+use super::container::{CONFIG, CONFIG_FILE, Container, Publish, SOCKET_FILE, Spec};
 use super::runtime::Runtime;
 use super::store::{Store, failed};
 use super::{Frontend, HaProxy, Inner};
@@ -155,7 +155,8 @@ impl HaProxyBuilder {
             config_dir: config_dir.clone(),
             socket_dir,
         };
-        let (runtime, store) = (Runtime::new(socket), Store::new(config_dir.join(CONFIG_FILE)));
+        let (runtime, store) =
+            (Runtime::new(socket), Store::new(config_dir.join(CONFIG_FILE), CONFIG));
         let locked = store.lock().await?;
         let before = locked.load()?;
         locked.save(&before)?;
@@ -163,7 +164,7 @@ impl HaProxyBuilder {
         drop(locked);
         let inner = Inner { runtime, store, container: Some(container) };
         let this = HaProxy { inner: Arc::new(inner) };
-        let changed = this.change(None, |model| {
+        let changed = this.change(None, |model, _| {
             model.extra = self.extra;
             self.services.iter().try_for_each(|(service, frontend)| model.add(service, frontend))
         });

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use deploykit_core::{Error, ErrorKind, Place, Result, ServiceName};
 use sha2::{Digest, Sha256};
@@ -81,11 +82,11 @@ pub(super) fn backend(service: &ServiceName, place: Place) -> String {
     format!("{service}.{place}")
 }
 
-/// The whole file.
+/// The whole file. `dir` is where HAProxy finds certificates.
 ///
 /// # Errors
 /// `Unsupported` for a routing that the rules have no room for.
-pub(super) fn render(model: &Model) -> Result<String> {
+pub(super) fn render(model: &Model, dir: &Path) -> Result<String> {
     let json = serde_json::to_string(model).map_err(|error| {
         Error::new(ErrorKind::Other, "the wanted state cannot be written").with_source(error)
     })?;
@@ -93,7 +94,7 @@ pub(super) fn render(model: &Model) -> Result<String> {
         "{MARK}{VERSION} {json}\n# Written by deploykit at each change: yours are lost. The line above is its memory.\n\n"
     );
     text.push_str(GLOBAL);
-    line(&mut text, format_args!("  set-var {STRUCTURE} str({})", fingerprint(model)));
+    line(&mut text, format_args!("  set-var {STRUCTURE} str({})", fingerprint(model, dir)));
     for (name, service) in &model.services {
         let (route, test) = (variable(name, "route"), variable(name, "test"));
         line(&mut text, format_args!("  set-var {route} str({})", service.route()?));
@@ -101,7 +102,7 @@ pub(super) fn render(model: &Model) -> Result<String> {
     }
     line(&mut text, format_args!("\n{DEFAULTS}"));
     for (name, service) in &model.services {
-        frontends(&mut text, name, service);
+        frontends(&mut text, name, service, dir);
         for place in Place::all() {
             line(&mut text, format_args!("backend {} from {name}", backend(name, place)));
             for server in service.targets.get(&place).into_iter().flatten() {
@@ -118,12 +119,17 @@ pub(super) fn render(model: &Model) -> Result<String> {
 }
 
 /// Names everything that only a reload can change: equal for equal structures.
-pub(super) fn fingerprint(model: &Model) -> String {
+pub(super) fn fingerprint(model: &Model, dir: &Path) -> String {
     let mut text = format!("{GLOBAL}{DEFAULTS}{CHECK}{}", model.extra);
     for (name, service) in &model.services {
-        frontends(&mut text, name, service);
+        frontends(&mut text, name, service, dir);
     }
-    let hash = Sha256::digest(text.as_bytes());
+    short_hash(text.as_bytes())
+}
+
+/// Sixteen digits that tell one text from another.
+pub(super) fn short_hash(text: &[u8]) -> String {
+    let hash = Sha256::digest(text);
     hash.iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
@@ -131,7 +137,7 @@ pub(super) fn fingerprint(model: &Model) -> String {
 ///
 /// # Errors
 /// `Corrupt` or `Newer`; `Invalid` for a file that was not written here. `path` is for them.
-pub(super) fn parse(text: &str, path: &std::path::Path) -> Result<Model> {
+pub(super) fn parse(text: &str, path: &Path) -> Result<Model> {
     let path = path.display();
     let first = text.lines().next().unwrap_or_default();
     let rest = first.strip_prefix(MARK).ok_or_else(|| {
@@ -155,7 +161,7 @@ pub(super) fn parse(text: &str, path: &std::path::Path) -> Result<Model> {
     })
 }
 
-fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
+fn frontends(text: &mut String, name: &ServiceName, service: &Service, dir: &Path) {
     let frontend = &service.frontend;
     let (protocol, idle) = (frontend.protocol.name(), frontend.idle_timeout.as_millis());
     line(text, format_args!("defaults {name} from deploykit.{protocol}"));
@@ -181,8 +187,12 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
     let to_test = format!("  use_backend {name}.%[var({test})]");
     let closed = refuse(&format!("{name} is closed"));
     let closed = format!("{closed} if !leaving {{ var(txn.route) -m str closed }}");
-    open(text, name, service, frontend.port);
-    line(text, format_args!("  {rule} set-var(txn.route) var({route})"));
+    let tls = service.certificate.as_ref().map(|file| dir.join(file));
+    // Only what a service is told by its balancer; without TLS here somebody before us may have said it.
+    let told = tls.as_ref().map(|_| format!("  {rule} set-header x-forwarded-proto https\n"));
+    let told = told.unwrap_or_default();
+    open(text, name, service, frontend.port, tls.as_deref());
+    line(text, format_args!("{told}  {rule} set-var(txn.route) var({route})"));
     let header = frontend.has_test_header();
     match frontend.protocol {
         _ if header => {
@@ -206,8 +216,8 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
     }
     line(text, format_args!("  default_backend deploykit.unavailable.{protocol}"));
     if let Some(port) = frontend.test_port {
-        open(text, name, service, port);
-        line(text, format_args!("{no_test}"));
+        open(text, name, service, port, None);
+        line(text, format_args!("{told}{no_test}"));
         if frontend.protocol == Protocol::Http {
             line(text, format_args!("  {rule} set-header {TEST_HEADER} {name}"));
         }
@@ -216,11 +226,17 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service) {
 }
 
 /// Begins a frontend, and has the backend that [`again`] needs.
-fn open(text: &mut String, name: &ServiceName, service: &Service, port: u16) {
+fn open(text: &mut String, name: &ServiceName, service: &Service, port: u16, tls: Option<&Path>) {
     let address = service.frontend.address;
     let here = if address.is_unspecified() { Ipv4Addr::LOCALHOST } else { address };
-    line(text, format_args!("backend {name}.again.{port} from {name}\n  server now {here}:{port}"));
-    line(text, format_args!("frontend {name}.{port} from {name}\n  bind {address}:{port}"));
+    // To itself: there is nobody else whom a certificate could rule out.
+    let verify = if tls.is_some() { " ssl verify none" } else { "" };
+    let tls = tls
+        .map(|file| format!(" ssl crt '{}' alpn h2,http/1.1 ssl-min-ver TLSv1.2", file.display()));
+    let tls = tls.unwrap_or_default();
+    line(text, format_args!("backend {name}.again.{port} from {name}"));
+    line(text, format_args!("  server now {here}:{port}{verify}"));
+    line(text, format_args!("frontend {name}.{port} from {name}\n  bind {address}:{port}{tls}"));
     line(text, format_args!("  acl leaving stopping"));
 }
 
@@ -262,8 +278,6 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use deploykit_core::{Routing, TaskId};
 
     use super::*;
@@ -272,7 +286,7 @@ mod tests {
 
     fn model() -> Model {
         let mut model = Model::default();
-        model.add(&ServiceName::new("web").unwrap(), &Frontend::new(80)).unwrap();
+        model.add(&ServiceName::new("web").unwrap(), &Frontend::new(80), None).unwrap();
         model
     }
 
@@ -285,19 +299,20 @@ mod tests {
         model.service(&name).unwrap().targets.insert(Place::B, vec![server]);
         model.service(&name).unwrap().routing = Routing::all_to(Place::B);
         model.extra = "# mine".into();
-        let text = render(&model).unwrap();
+        let text = render(&model, Path::new("/conf")).unwrap();
         assert_eq!(parse(&text, Path::new("f")).unwrap(), model);
         assert!(text.contains("  server t 10.0.0.1:80 weight 0 "), "{text}");
     }
 
     #[test]
     fn only_the_structure_changes_the_fingerprint() {
+        let print = |model: &Model| fingerprint(model, Path::new("/conf"));
         let mut other = model();
         let name = ServiceName::new("web").unwrap();
         other.service(&name).unwrap().routing = Routing::all_to(Place::C);
-        assert_eq!(fingerprint(&other), fingerprint(&model()));
-        other.add(&name, &Frontend::new(81)).unwrap();
-        assert_ne!(fingerprint(&other), fingerprint(&model()));
+        assert_eq!(print(&other), print(&model()));
+        other.add(&name, &Frontend::new(81), None).unwrap();
+        assert_ne!(print(&other), print(&model()));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const LABEL: &str = "deploykit.haproxy";
 const LABEL_SPEC: &str = "deploykit.haproxy.spec";
 
 /// Where the directories are inside.
-const CONFIG: &str = "/deploykit/conf";
+pub(super) const CONFIG: &str = "/deploykit/conf";
 const SOCKETS: &str = "/deploykit/run";
 pub(super) const CONFIG_FILE: &str = "haproxy.cfg";
 pub(super) const SOCKET_FILE: &str = "master.sock";

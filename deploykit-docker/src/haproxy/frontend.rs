@@ -6,6 +6,8 @@ use std::time::Duration;
 use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Certificate;
+
 /// How clients reach a service, and how its targets are checked.
 ///
 /// ```
@@ -28,6 +30,8 @@ pub struct Frontend {
     pub(super) test_port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) health_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Certificate>,
     pub(super) idle_timeout: Duration,
 }
 
@@ -72,6 +76,7 @@ impl Frontend {
             port,
             test_port: None,
             health_path: None,
+            tls: None,
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -113,6 +118,17 @@ impl Frontend {
         self
     }
 
+    /// Speaks TLS with clients, 1.2 or later, and HTTP/2 with those that can; with the service it speaks plain HTTP/1.1,
+    /// and tells it `x-forwarded-proto: https`.
+    ///
+    /// A test port stays plain, so that no tester needs to trust a certificate that is not for an address: publish it on
+    /// loopback only. Without one testers come over TLS, with the header.
+    #[must_use]
+    pub fn with_tls(mut self, certificate: Certificate) -> Self {
+        self.tls = Some(certificate);
+        self
+    }
+
     /// How long either side of a request or a connection may be silent; a WebSocket may be for a day.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
@@ -123,6 +139,14 @@ impl Frontend {
     /// Its ports, the live one first.
     pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         std::iter::once(self.port).chain(self.test_port)
+    }
+
+    /// How the URL of its live entry begins, and of the one on the test port.
+    pub(super) const fn schemes(&self) -> (&'static str, &'static str) {
+        match (self.protocol, &self.tls) {
+            (Protocol::Http, Some(_)) => ("https", "http"),
+            (protocol, _) => (protocol.name(), protocol.name()),
+        }
     }
 
     /// Whether testers are told by a header.
@@ -154,6 +178,10 @@ impl Frontend {
         }
         if self.idle_timeout.is_zero() {
             return wrong("the idle timeout is zero");
+        }
+        if self.tls.is_some() && self.protocol == Protocol::Tcp {
+            let hint = "leave it out, and let the service speak TLS itself; or use Frontend::new";
+            return wrong("a TCP service has no tls").map_err(|error| error.with_hint(hint));
         }
         match &self.health_path {
             Some(_) if self.protocol == Protocol::Tcp => {

@@ -1,6 +1,7 @@
 //! HAProxy as the load balancer of the services of one machine; see `docs/haproxy.md` for what was measured.
 
 mod builder;
+mod certificate;
 mod config;
 mod container;
 mod frontend;
@@ -11,7 +12,7 @@ mod runtime;
 mod store;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use deploykit_core::{
 use tokio::time::{Instant, sleep};
 
 pub use self::builder::HaProxyBuilder;
+pub use self::certificate::Certificate;
 use self::container::{Container, here};
 pub use self::frontend::Frontend;
 use self::model::{Model, Server, check_task};
@@ -76,27 +78,46 @@ impl HaProxy {
         master_socket: impl Into<PathBuf>,
         config_file: impl Into<PathBuf>,
     ) -> Result<Self> {
+        let file = std::path::absolute(config_file.into())
+            .map_err(|error| Error::invalid("HAProxy: the file has no path").with_source(error))?;
+        // HAProxy is to find certificates beside it, too.
+        let seen = file.parent().map(Path::to_owned).unwrap_or_default();
         let inner = Inner {
             runtime: Runtime::new(master_socket),
-            store: Store::new(config_file.into()),
+            store: Store::new(file, seen),
             container: None,
         };
         let this = Self { inner: Arc::new(inner) };
         // Before anything is written.
         this.inner.runtime.processes().await?;
-        this.change(None, |_| Ok(())).await?;
+        this.change(None, |_, _| Ok(())).await?;
         Ok(this)
     }
 
     /// Opens a service's port, or changes how it is reached: its routing and targets stay, a new one is closed.
     ///
-    /// An equal call changes nothing, any other reloads HAProxy.
+    /// An equal call changes nothing, any other reloads HAProxy. Certificates are read anew each time: that is how to
+    /// renew one.
     ///
     /// # Errors
-    /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used. Nothing has
-    /// changed then.
+    /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used; `NotFound`,
+    /// `Denied` or `Invalid` the file of a certificate. Nothing has changed then.
     pub async fn add_service(&self, service: &ServiceName, frontend: &Frontend) -> Result<()> {
-        self.change(Some(service), |model| model.add(service, frontend)).await
+        let pem = frontend.tls.as_ref().map(|tls| tls.load(service)).transpose()?;
+        let mut copy = None;
+        let added = self.change(Some(service), |model, locked| {
+            copy = pem.map(|pem| locked.keep(service, &pem)).transpose()?;
+            model.add(service, frontend, copy.clone())
+        });
+        let added = added.await;
+        added.map_err(|error| match frontend.tls.as_ref().zip(copy) {
+            Some((tls, copy)) if error.message().contains(&copy) => {
+                let what = format!("service {service}: {tls} cannot be used: {}", error.message());
+                Error::new(error.kind(), what)
+                    .with_hint("check that it is whole, and that the key belongs to it")
+            }
+            _ => error,
+        })
     }
 
     /// Closes a service's port and forgets its targets; requests in flight are still answered. One that is not there is
@@ -105,7 +126,7 @@ impl HaProxy {
     /// # Errors
     /// `Unavailable` when HAProxy cannot be reached.
     pub async fn remove_service(&self, service: &ServiceName) -> Result<()> {
-        self.change(Some(service), |model| {
+        self.change(Some(service), |model, _| {
             model.services.remove(service);
             Ok(())
         })
@@ -139,13 +160,22 @@ impl HaProxy {
     async fn change(
         &self,
         service: Option<&ServiceName>,
-        edit: impl FnOnce(&mut Model) -> Result<()> + Send,
+        edit: impl FnOnce(&mut Model, &Locked<'_>) -> Result<()> + Send,
     ) -> Result<()> {
-        let locked = self.inner.store.lock().await?;
+        let store = &self.inner.store;
+        let locked = store.lock().await?;
         let before = locked.load()?;
         let mut model = before.clone();
-        edit(&mut model)?;
-        self.apply(&locked, &before, &model, service).await
+        let changed = match edit(&mut model, &locked) {
+            Ok(()) => self.apply(&locked, &before, &model, service).await,
+            Err(error) => Err(error),
+        };
+        if changed.is_err() || store.fingerprint(&model) != store.fingerprint(&before) {
+            // Certificates from before; or the new one, if it was not taken.
+            changed.and(locked.tidy())
+        } else {
+            changed
+        }
     }
 
     /// The file first, then HAProxy: a reload if its structure is another one, then the worker that serves.
@@ -157,8 +187,8 @@ impl HaProxy {
         only: Option<&ServiceName>,
     ) -> Result<()> {
         let runtime = &self.inner.runtime;
-        let structure = config::fingerprint(model);
-        if structure != config::fingerprint(before) {
+        let structure = self.inner.store.fingerprint(model);
+        if structure != self.inner.store.fingerprint(before) {
             self.check(locked, before, model).await?;
         }
         locked.save(model)?;
@@ -260,7 +290,7 @@ impl LoadBalancer for HaProxy {
             return Err(Error::new(ErrorKind::Unsupported, what)
                 .with_hint("close it with Routing::Closed, or use no balancer"));
         }
-        self.change(Some(service), |model| {
+        self.change(Some(service), |model, _| {
             model.service(service)?.routing = routing.clone();
             Ok(())
         })
@@ -268,7 +298,7 @@ impl LoadBalancer for HaProxy {
     }
 
     async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()> {
-        self.change(Some(service), |model| {
+        self.change(Some(service), |model, _| {
             let known = model.service(service)?;
             if place.is_some() {
                 known.frontend.check_test_route(service)?;
@@ -285,7 +315,7 @@ impl LoadBalancer for HaProxy {
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
-        self.change(Some(service), |model| {
+        self.change(Some(service), |model, _| {
             let service = model.service(service)?;
             let known = service.targets.remove(&place).unwrap_or_default();
             let mut servers = Vec::<Server>::new();
@@ -306,7 +336,7 @@ impl LoadBalancer for HaProxy {
     }
 
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
-        self.change(Some(service), |model| {
+        self.change(Some(service), |model, _| {
             for server in model.service(service)?.targets.get_mut(&place).into_iter().flatten() {
                 server.draining |= tasks.contains(&server.task);
             }

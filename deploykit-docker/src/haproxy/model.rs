@@ -24,6 +24,9 @@ pub(super) struct Model {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) frontend: Frontend,
+    /// The name of the file that holds the certificate and its key, beside the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
     pub(super) routing: Routing,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) test: Option<Place>,
@@ -42,7 +45,13 @@ pub(super) struct Server {
 
 impl Service {
     pub(super) fn new(frontend: Frontend) -> Self {
-        Self { frontend, routing: Routing::Closed, test: None, targets: BTreeMap::new() }
+        Self {
+            frontend,
+            certificate: None,
+            routing: Routing::Closed,
+            test: None,
+            targets: BTreeMap::new(),
+        }
     }
 
     /// The routing as it stands in HAProxy's variable: the rules' input, changed in one piece.
@@ -85,7 +94,12 @@ impl Model {
     }
 
     /// Adds a service, or changes how one is reached; routing and targets stay.
-    pub(super) fn add(&mut self, name: &ServiceName, frontend: &Frontend) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        name: &ServiceName,
+        frontend: &Frontend,
+        certificate: Option<String>,
+    ) -> Result<()> {
         frontend.check(name)?;
         for (other, service) in self.services.iter().filter(|(other, _)| *other != name) {
             if let Some(port) = frontend.ports().find(|p| service.frontend.ports().any(|o| o == *p))
@@ -97,10 +111,10 @@ impl Model {
                 .with_hint("give it another port, or remove the other service"));
             }
         }
-        self.services
-            .entry(name.clone())
-            .and_modify(|service| service.frontend = frontend.clone())
-            .or_insert_with(|| Service::new(frontend.clone()));
+        let service =
+            self.services.entry(name.clone()).or_insert_with(|| Service::new(frontend.clone()));
+        service.frontend = frontend.clone();
+        service.certificate = certificate;
         Ok(())
     }
 }
@@ -159,13 +173,13 @@ mod tests {
     fn a_port_of_another_service_is_refused_naming_both() {
         let mut model = Model::default();
         model
-            .add(&ServiceName::new("web").unwrap(), &Frontend::new(80).with_test_port(81))
+            .add(&ServiceName::new("web").unwrap(), &Frontend::new(80).with_test_port(81), None)
             .unwrap();
         let api = ServiceName::new("api").unwrap();
-        let error = model.add(&api, &Frontend::new(81)).unwrap_err();
+        let error = model.add(&api, &Frontend::new(81), None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert!(error.message().contains("api: port 81 is taken by service web"), "{error}");
-        model.add(&ServiceName::new("web").unwrap(), &Frontend::new(81)).unwrap();
+        model.add(&ServiceName::new("web").unwrap(), &Frontend::new(81), None).unwrap();
     }
 
     #[test]
@@ -177,7 +191,7 @@ mod tests {
         for path in ["health", "/a b", "/a\"", "/$HOME", "/a\nserver x 1.1.1.1:1", "/%[src]", "/#"]
         {
             let frontend = Frontend::new(80).with_health_path(path);
-            let error = Model::default().add(&web, &frontend).unwrap_err();
+            let error = Model::default().add(&web, &frontend, None).unwrap_err();
             assert!(error.message().contains("health path"), "{error}");
         }
     }

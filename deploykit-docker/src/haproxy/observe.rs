@@ -8,11 +8,11 @@ use deploykit_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::HaProxy;
 use super::config::{TEST_HEADER, variable};
 use super::model::parse_route;
 use super::reconcile::place_of;
 use super::runtime::{POLL, Row};
+use super::{Frontend, HaProxy};
 
 /// So long it is asked again when a worker ends in the middle of it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -76,8 +76,8 @@ async fn once(haproxy: &HaProxy, service: &ServiceName) -> Result<BalancerState>
     }
     targets.sort_by(|a, b| (a.place, &a.task).cmp(&(b.place, &b.task)));
     let frontend = haproxy.inner.store.load()?.services.remove(service).map(|s| s.frontend);
-    let scheme = frontend.as_ref().map_or("http", |frontend| frontend.protocol.name());
-    let entry = |port, headers| {
+    let (live_scheme, test_scheme) = frontend.as_ref().map_or(("http", "http"), Frontend::schemes);
+    let entry = |scheme, port, headers| {
         let at = haproxy.reached_at(frontend.as_ref()?, port?)?;
         Some(Entry { url: format!("{scheme}://{at}"), headers })
     };
@@ -86,10 +86,11 @@ async fn once(haproxy: &HaProxy, service: &ServiceName) -> Result<BalancerState>
     let header = vec![(TEST_HEADER.to_owned(), service.to_string())];
     let test_entry = match (test_route, test_port) {
         (None, _) => None,
-        (Some(_), Some(port)) => entry(Some(port), Vec::new()),
-        (Some(_), None) => entry(live, header),
+        (Some(_), Some(port)) => entry(test_scheme, Some(port), Vec::new()),
+        (Some(_), None) => entry(live_scheme, live, header),
     };
-    Ok(BalancerState { entry: entry(live, Vec::new()), test_entry, routing, test_route, targets })
+    let entry = entry(live_scheme, live, Vec::new());
+    Ok(BalancerState { entry, test_entry, routing, test_route, targets })
 }
 
 fn target(place: Place, row: Row) -> Target {

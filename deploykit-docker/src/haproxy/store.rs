@@ -2,12 +2,15 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind as IoKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Result, ServiceName};
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep};
 
+use super::certificate::Pem;
 use super::config;
 use super::model::Model;
 use super::runtime::POLL;
@@ -19,6 +22,8 @@ const LOCK: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     file: PathBuf,
+    /// The directory of the file as HAProxy sees it.
+    seen: PathBuf,
 }
 
 /// The right to change the file and HAProxy; ends when it is dropped, or with the process.
@@ -29,18 +34,27 @@ pub(super) struct Locked<'a> {
 }
 
 impl Store {
-    pub(super) fn new(file: PathBuf) -> Self {
-        Self { file }
+    pub(super) fn new(file: PathBuf, seen: impl Into<PathBuf>) -> Self {
+        Self { file, seen: seen.into() }
     }
 
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
 
+    pub(super) fn fingerprint(&self, model: &Model) -> String {
+        config::fingerprint(model, &self.seen)
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.file.as_os_str().to_owned();
         name.push(ending);
         name.into()
+    }
+
+    fn dir(&self) -> &Path {
+        // An absolute path to a file has one.
+        self.file.parent().unwrap_or(Path::new("/"))
     }
 
     /// Waits until nobody else, in this process or another, is changing HAProxy.
@@ -83,10 +97,49 @@ impl Locked<'_> {
         self.store.load()
     }
 
+    /// Copies a certificate and its key to where HAProxy reads them, for nobody else to read, and returns the file's name.
+    /// Each content has a name of its own: what HAProxy runs with is not touched.
+    pub(super) fn keep(&self, service: &ServiceName, pem: &Pem) -> Result<String> {
+        let path = self.store.beside(&format!(".{service}.{}.pem", pem.hash));
+        let draft = self.store.beside(".pem.new");
+        let write = || {
+            // What a crash left may have another mode.
+            remove(&draft)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            file.write_all(pem.text.expose_secret().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(|error| failed("write", &path, error))?;
+        Ok(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    /// Removes the copies of certificates that the file does not name.
+    pub(super) fn tidy(&self) -> Result<()> {
+        let model = self.load()?;
+        let wanted: Vec<_> =
+            model.services.values().filter_map(|s| s.certificate.as_ref()).collect();
+        let (dir, prefix) = (self.store.dir(), self.store.beside("."));
+        let prefix = prefix.file_name().unwrap_or_default().to_string_lossy();
+        let sweep = || {
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_ours = name.starts_with(&*prefix) && name.ends_with(".pem");
+                if is_ours && !wanted.contains(&&name) {
+                    remove(&entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        sweep().map_err(|error| failed("remove old certificates from", dir, error))
+    }
+
     /// Writes the file that a save would, under another name, which is returned: for HAProxy to look at first.
     pub(super) fn draft(&self, model: &Model) -> Result<PathBuf> {
         let path = self.store.beside(".new");
-        write(&path, &config::render(model)?).map_err(|error| {
+        write(&path, &config::render(model, &self.store.seen)?).map_err(|error| {
             // On a full disk every byte counts.
             let _ = fs::remove_file(&path);
             failed("write", &path, error)
@@ -98,14 +151,14 @@ impl Locked<'_> {
     pub(super) fn save(&self, model: &Model) -> Result<()> {
         let path = self.store.file();
         if fs::read_to_string(path)
-            .is_ok_and(|text| config::render(model).is_ok_and(|new| new == text))
+            .is_ok_and(|text| config::render(model, &self.store.seen).is_ok_and(|new| new == text))
         {
             return Ok(());
         }
         let draft = self.draft(model)?;
         let replace = || {
             fs::rename(&draft, path)?;
-            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+            File::open(self.store.dir())?.sync_all()
         };
         replace().map_err(|error| failed("write", path, error))
     }
@@ -115,6 +168,14 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// One that is not there is fine.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != IoKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {

@@ -17,4 +17,5 @@ mod refusals;
 mod routing;
 mod targets;
 mod tcp;
+mod tls;
 mod world;
