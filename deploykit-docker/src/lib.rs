@@ -10,7 +10,7 @@ mod orchestrator;
 mod registry;
 
 pub use engine::Engine;
-pub use haproxy::{Certificate, Frontend, HaProxy, HaProxyBuilder};
+pub use haproxy::{Certificate, Frontend, HaProxy, HaProxyBuilder, Sticky};
 pub use logins::Logins;
 #[cfg(feature = "oci")]
 #[cfg_attr(docsrs, doc(cfg(feature = "oci")))]

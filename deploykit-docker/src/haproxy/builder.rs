@@ -10,7 +10,7 @@ use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 use super::container::{CONFIG, CONFIG_FILE, Container, Publish, SOCKET_FILE, Spec};
 use super::runtime::Runtime;
 use super::store::{Store, failed};
-use super::{Frontend, HaProxy, Inner};
+use super::{Frontend, HaProxy, Inner, add};
 use crate::engine::{Engine, LONGEST_SOCKET_PATH};
 
 /// How HAProxy's container is made; see [`HaProxy::builder`].
@@ -164,9 +164,10 @@ impl HaProxyBuilder {
         drop(locked);
         let inner = Inner { runtime, store, container: Some(container) };
         let this = HaProxy { inner: Arc::new(inner) };
-        let changed = this.change(None, |model, _| {
+        let changed = this.change(None, |model, locked| {
             model.extra = self.extra;
-            self.services.iter().try_for_each(|(service, frontend)| model.add(service, frontend))
+            let mut services = self.services.iter();
+            services.try_for_each(|(service, frontend)| add(model, locked, service, frontend))
         });
         if let Err(error) = changed.await {
             if created {

@@ -19,6 +19,9 @@ pub(super) const TEST_HEADER: &str = "x-deploykit-test";
 /// The variable that tells which structure a worker runs.
 pub(super) const STRUCTURE: &str = "proc.deploykit";
 
+/// How fine a draw is: the places of a routing share a line of so many points.
+pub(super) const DRAWN: u32 = 1_000_000;
+
 /// What begins the file's first line; the number is the version of what follows.
 const MARK: &str = "# deploykit ";
 const VERSION: u32 = 1;
@@ -205,6 +208,11 @@ fn frontends(text: &mut String, name: &ServiceName, service: &Service, dir: &Pat
         }
         Protocol::Tcp => line(text, format_args!("{closed}")),
     }
+    line(text, format_args!("  {rule} set-var(txn.at) rand({DRAWN})"));
+    if let Some(sticky) = &frontend.sticky {
+        let live = if header { "!leaving !test" } else { "!leaving" };
+        line(text, format_args!("{}", sticky.rules(live, tls.is_some())));
+    }
     draw(text, name, rule);
     line(text, format_args!("{}", again(name, frontend.port)));
     if header {
@@ -267,7 +275,7 @@ fn draw(text: &mut String, name: &ServiceName, rule: &str) {
         sum("nbsrv", "if pooled");
         sum("nbsrv,bool", "unless pooled");
     }
-    let drawn = format!("rand(1000000),mul(txn.sum{MOST_PLACES}),div(1000000)");
+    let drawn = format!("var(txn.at),mul(txn.sum{MOST_PLACES}),div({DRAWN})");
     line(text, format_args!("  {rule} set-var(txn.draw) {drawn}"));
 }
 

@@ -7,6 +7,7 @@ use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
+use super::sticky::Sticky;
 
 /// How clients reach a service, and how its targets are checked.
 ///
@@ -32,6 +33,8 @@ pub struct Frontend {
     pub(super) health_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Certificate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sticky: Option<Sticky>,
     pub(super) idle_timeout: Duration,
 }
 
@@ -77,6 +80,7 @@ impl Frontend {
             test_port: None,
             health_path: None,
             tls: None,
+            sticky: None,
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -129,6 +133,14 @@ impl Frontend {
         self
     }
 
+    /// Keeps each client with the version that it got, as long as shares do not move away from it; without it each request is
+    /// drawn anew.
+    #[must_use]
+    pub fn with_sticky(mut self, sticky: Sticky) -> Self {
+        self.sticky = Some(sticky);
+        self
+    }
+
     /// How long either side of a request or a connection may be silent; a WebSocket may be for a day.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
@@ -178,6 +190,14 @@ impl Frontend {
         }
         if self.idle_timeout.is_zero() {
             return wrong("the idle timeout is zero");
+        }
+        if let Some(sticky) = &self.sticky {
+            if self.protocol == Protocol::Tcp {
+                let hint = "leave it out: a connection stays with its task anyway, and carries neither cookie nor header";
+                return wrong("a TCP service cannot be sticky")
+                    .map_err(|error| error.with_hint(hint));
+            }
+            sticky.check(service)?;
         }
         if self.tls.is_some() && self.protocol == Protocol::Tcp {
             let hint = "leave it out, and let the service speak TLS itself; or use Frontend::new";

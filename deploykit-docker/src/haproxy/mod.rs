@@ -9,6 +9,7 @@ mod model;
 mod observe;
 mod reconcile;
 mod runtime;
+mod sticky;
 mod store;
 
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +31,7 @@ pub use self::frontend::Frontend;
 use self::model::{Model, Server, check_task};
 use self::reconcile::Reconcile;
 use self::runtime::{POLL, Processes, Runtime};
+pub use self::sticky::Sticky;
 use self::store::{Locked, Store};
 
 /// How long a new worker may take to serve; it takes some 50 ms.
@@ -103,21 +105,7 @@ impl HaProxy {
     /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used; `NotFound`,
     /// `Denied` or `Invalid` the file of a certificate. Nothing has changed then.
     pub async fn add_service(&self, service: &ServiceName, frontend: &Frontend) -> Result<()> {
-        let pem = frontend.tls.as_ref().map(|tls| tls.load(service)).transpose()?;
-        let mut copy = None;
-        let added = self.change(Some(service), |model, locked| {
-            copy = pem.map(|pem| locked.keep(service, &pem)).transpose()?;
-            model.add(service, frontend, copy.clone())
-        });
-        let added = added.await;
-        added.map_err(|error| match frontend.tls.as_ref().zip(copy) {
-            Some((tls, copy)) if error.message().contains(&copy) => {
-                let what = format!("service {service}: {tls} cannot be used: {}", error.message());
-                Error::new(error.kind(), what)
-                    .with_hint("check that it is whole, and that the key belongs to it")
-            }
-            _ => error,
-        })
+        self.change(Some(service), |model, locked| add(model, locked, service, frontend)).await
     }
 
     /// Closes a service's port and forgets its targets; requests in flight are still answered. One that is not there is
@@ -170,6 +158,7 @@ impl HaProxy {
             Ok(()) => self.apply(&locked, &before, &model, service).await,
             Err(error) => Err(error),
         };
+        let changed = changed.map_err(|error| name_certificate(&model, error));
         if changed.is_err() || store.fingerprint(&model) != store.fingerprint(&before) {
             // Certificates from before; or the new one, if it was not taken.
             changed.and(locked.tidy())
@@ -267,6 +256,32 @@ impl HaProxy {
                 )),
         })
     }
+}
+
+/// Adds a service, with a copy of its certificate.
+fn add(
+    model: &mut Model,
+    locked: &Locked<'_>,
+    service: &ServiceName,
+    frontend: &Frontend,
+) -> Result<()> {
+    let pem = frontend.tls.as_ref().map(|tls| tls.load(service)).transpose()?;
+    let copy = pem.map(|pem| locked.keep(service, &pem)).transpose()?;
+    model.add(service, frontend, copy)
+}
+
+/// HAProxy speaks of the copy of a certificate; the user knows the files.
+fn name_certificate(model: &Model, error: Error) -> Error {
+    for (service, known) in &model.services {
+        if let Some((tls, copy)) = known.frontend.tls.as_ref().zip(known.certificate.as_ref())
+            && error.message().contains(copy)
+        {
+            let what = format!("service {service}: {tls} cannot be used: {}", error.message());
+            return Error::new(error.kind(), what)
+                .with_hint("check that it is whole, and that the key belongs to it");
+        }
+    }
+    error
 }
 
 fn port_taken(service: &ServiceName, port: u16) -> Error {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind as IoKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -109,6 +109,9 @@ impl Locked<'_> {
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
             file.write_all(pem.text.expose_secret().as_bytes())?;
             file.sync_all()?;
+            // HAProxy runs as the directory's owner where it is ours; elsewhere it says itself what it cannot read.
+            let owner = fs::metadata(self.store.dir())?.uid();
+            chown(&draft, Some(owner), None).ok();
             fs::rename(&draft, &path)
         };
         write().map_err(|error| failed("write", &path, error))?;

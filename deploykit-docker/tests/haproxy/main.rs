@@ -15,6 +15,7 @@ mod damage;
 mod lifecycle;
 mod refusals;
 mod routing;
+mod sticky;
 mod targets;
 mod tcp;
 mod tls;

@@ -11,7 +11,7 @@ use deploykit_core::{
     Endpoint, Entry, ErrorKind, GateContext, HealthGate, HttpGate, LoadBalancer, Place, RevisionId,
     RolloutId, Routing, ServiceName, TaskId, Verdict,
 };
-use deploykit_docker::{Certificate, Frontend};
+use deploykit_docker::{Certificate, Frontend, Sticky};
 use deploykit_testing::load::Load;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::redirect::Policy;
@@ -355,6 +355,19 @@ async fn a_test_port_stays_plain() {
         assert_eq!(get(url, "").await.status, 200);
         let measured = HttpGate::new("/").measure(&context).await.unwrap();
         assert_eq!(measured.verdict, Verdict::Pass, "{}", measured.evidence);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn under_tls_the_cookie_of_a_sticky_service_is_for_tls_alone() {
+    let sticky = |frontend: Frontend| frontend.with_sticky(Sticky::cookie("version"));
+    under_tls("tlssticky", sticky, |Site { world, authority, .. }| async move {
+        world.serve(Place::A, 1).await;
+        world.route(&Routing::all_to(Place::A)).await;
+        let url = authority.plain_way(address(&world).await).await;
+        let cookies = get(&url, "").await.cookies;
+        assert!(cookies[0].ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookies:?}");
     })
     .await;
 }

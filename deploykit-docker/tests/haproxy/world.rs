@@ -266,8 +266,13 @@ pub(crate) fn thousandths(weight: u16) -> Weight {
 
 /// Whether `hits` of `n` lie where 99 % of all draws with this chance do (normal approximation).
 pub(crate) fn is_likely(hits: u64, n: u64, chance: f64) -> bool {
+    is_within(2.576, hits, n, chance)
+}
+
+/// Whether `hits` of `n` lie within so many standard deviations of a draw with this chance.
+pub(crate) fn is_within(deviations: f64, hits: u64, n: u64, chance: f64) -> bool {
     let (hits, n) = (hits as f64, n as f64);
-    (hits - n * chance).abs() <= 2.576 * (n * chance * (1.0 - chance)).sqrt()
+    (hits - n * chance).abs() <= deviations * (n * chance * (1.0 - chance)).sqrt()
 }
 
 #[derive(Debug)]
@@ -275,6 +280,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Names, in lower case and in order.
     pub(crate) headers: Vec<String>,
+    /// The values of `set-cookie`, in order.
+    pub(crate) cookies: Vec<String>,
     pub(crate) body: String,
 }
 
@@ -291,7 +298,9 @@ pub(crate) async fn get(url: &str, headers: &str) -> Answer {
     let name = |line: &str| line.split_once(':').unwrap().0.to_lowercase();
     let mut names: Vec<_> = head.lines().skip(1).map(name).collect();
     names.sort();
+    let cookie = |line: &str| line.strip_prefix("set-cookie: ").map(str::to_owned);
     Answer {
+        cookies: head.lines().filter_map(cookie).collect(),
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         headers: names,
         body: body.to_owned(),
