@@ -16,15 +16,19 @@ mod parts;
 #[path = "docker/registry.rs"]
 mod registry;
 mod scenarios;
+#[path = "docker/watch.rs"]
+mod watch;
 
-use docker::{Docker, play};
+use docker::{Docker, play, play_with};
+use scenarios::stage::Kind;
 use scenarios::{play_all, play_refusals};
 
 macro_rules! on_docker {
-    ($module:ident::$name:ident) => {
+    ($module:ident::$name:ident) => { on_docker!($module::$name: Http); };
+    ($module:ident::$name:ident: $kind:ident) => {
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            play(scenarios::$module::$name).await;
+            play_with(Kind::$kind, scenarios::$module::$name).await;
         }
     };
 }

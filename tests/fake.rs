@@ -17,14 +17,16 @@ mod sweep;
 #[path = "fake/world.rs"]
 mod world;
 
-use fake::play;
+use fake::play_with;
+use scenarios::stage::Kind;
 use scenarios::{play_all, play_refusals};
 
 macro_rules! on_fake {
-    ($module:ident::$name:ident) => {
+    ($module:ident::$name:ident) => { on_fake!($module::$name: Http); };
+    ($module:ident::$name:ident: $kind:ident) => {
         #[tokio::test(start_paused = true)]
         async fn $name() {
-            play(scenarios::$module::$name).await;
+            play_with(Kind::$kind, scenarios::$module::$name).await;
         }
     };
 }

@@ -8,13 +8,13 @@ use deploykit::{Change, ErrorKind, LoadBalancer, Place, Routing, Weight};
 
 use crate::docker::{Docker, builder, engine, play};
 use crate::scenarios::see::*;
-use crate::scenarios::stage::{Stage, Version, deployer};
+use crate::scenarios::stage::{Kind, Stage, Version, deployer};
 
 /// What there is, once the balancer answers and finds all targets well again.
 async fn once_healthy(stage: &Docker, wanted: &Seen) {
     let service = &stage.basics().service;
     let wait = async {
-        while !stage.haproxy.observe(service).await.is_ok_and(|state| {
+        while !stage.haproxy().observe(service).await.is_ok_and(|state| {
             state.targets.iter().all(|t| t.health == deploykit::TargetHealth::Healthy)
         }) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -65,7 +65,7 @@ async fn a_balancer_that_cannot_be_reached_is_named_by_its_socket() {
             assert!(error.message().contains(socket.to_str().unwrap()), "{error}");
             assert!(error.hint().is_some(), "{error}");
         }
-        assert_eq!(stage.basics().log.changes(), []);
+        assert_eq!(stage.basics().log.mutations(), []);
         engine(&["start", &stage.haproxys_container()]);
         once_healthy(stage, &before).await;
     })
@@ -93,7 +93,7 @@ async fn a_port_that_another_process_has_is_named() {
     play(async |stage: &Docker| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let basics = crate::scenarios::stage::Basics::new("dkt-taken");
+        let basics = crate::scenarios::stage::Basics::new("dkt-taken", Kind::Http);
         let before = there(stage);
         let started = builder(&basics, &stage.engine)
             .network(stage.basics().service.as_str())
@@ -115,7 +115,7 @@ async fn a_port_that_another_service_has_is_named_and_both_go_on() {
         serving(stage).await;
         let third = deploykit::ServiceName::new("third").unwrap();
         let frontend = Frontend::new(8080);
-        let error = refused(stage, stage.haproxy.add_service(&third, &frontend)).await;
+        let error = refused(stage, stage.haproxy().add_service(&third, &frontend)).await;
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
         assert!(error.message().contains("8080"), "{error}");
         assert!(error.message().contains(stage.basics().service.as_str()), "{error}");

@@ -7,9 +7,8 @@ use deploykit::docker::DockerRegistry;
 use deploykit::{Change, Deployer, ErrorKind, Outcome, Place};
 
 use crate::docker::{Docker, engine, play, registrys_container, try_engine};
-use crate::scenarios::recorded::Life;
 use crate::scenarios::see::*;
-use crate::scenarios::stage::{Providers, Stage, assemble, spec};
+use crate::scenarios::stage::{Kind, Providers, Stage, assemble};
 
 /// A registry of a test's own.
 struct TestRegistry {
@@ -63,7 +62,12 @@ impl Drop for TestRegistry {
 
 async fn deployer(stage: &Docker) -> Deployer {
     let registry = Arc::new(DockerRegistry::new(stage.engine.clone()));
-    assemble(stage, "alice", Providers { registry, ..stage.providers().await }, &Life::immortal())
+    assemble(
+        stage,
+        "alice",
+        Providers { registry, ..stage.providers().await },
+        &stage.basics().log.another(),
+    )
 }
 
 async fn deploy(stage: &Docker, deployer: &Deployer, change: Change) -> deploykit::Report {
@@ -77,7 +81,7 @@ async fn a_tag_that_moves_is_deployed_by_what_it_means_and_no_request_is_lost() 
         let registry = TestRegistry::start(stage);
         let deployer = deployer(stage).await;
         let image = registry.push("good", "latest").await;
-        let first = Change::to(&image).with_spec(spec()).with_replicas(2);
+        let first = Change::to(&image).with_spec(Kind::Http.spec()).with_replicas(2);
         let first = deploy(stage, &deployer, first).await;
         assert_eq!(first.outcome, Outcome::Promoted, "{first}");
 

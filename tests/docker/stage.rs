@@ -16,42 +16,49 @@ use deploykit_testing::Tally;
 use deploykit_testing::load::{self, Running};
 use tokio::runtime::Runtime;
 
-use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
+use crate::scenarios::stage::{Basics, Kind, Load, Making, Providers, QUICK, Stage, Version};
 
 /// A scenario that takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(180);
 
 pub(crate) const IMAGE: &str = "deploykit/haproxy:parts";
 
 pub(crate) struct Docker {
     basics: Basics,
     pub(crate) engine: Engine,
-    pub(crate) haproxy: HaProxy,
+    /// None for a worker.
+    haproxy: Option<HaProxy>,
     /// Removed before the directory in which its files are.
     _leavings: Leavings,
 }
 
 /// Plays a scenario on parts of its own.
 pub(crate) async fn play(scenario: impl AsyncFnOnce(&Docker)) {
-    let docker = Docker::new().await;
+    play_with(Kind::Http, scenario).await;
+}
+
+pub(crate) async fn play_with(kind: Kind, scenario: impl AsyncFnOnce(&Docker)) {
+    let docker = Docker::new(kind).await;
     let played = tokio::time::timeout(LONGEST, scenario(&docker)).await;
     assert!(played.is_ok(), "it has not ended within {LONGEST:?}");
 }
 
 impl Docker {
-    async fn new() -> Self {
+    async fn new(kind: Kind) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let basics = Basics::new(&format!("dkt{}-{number}", std::process::id()));
+        let basics = Basics::new(&format!("dkt{}-{number}", std::process::id()), kind);
         let leavings = Leavings { service: basics.service.clone(), other: basics.other.clone() };
         let engine = Engine::connect().await.expect("these tests need a Docker Engine");
-        let haproxy =
-            builder(&basics, &engine).start().await.expect("run `cargo xtask parts` first");
-        for (service, port) in [(&basics.service, 8080), (&basics.other, 8081)] {
-            let frontend = Frontend::new(port).with_health_path("/health");
-            haproxy.add_service(service, &frontend).await.unwrap();
-        }
+        let haproxy = match kind {
+            Kind::Worker => None,
+            Kind::Http => Some(haproxy(&basics, &engine).await),
+        };
         Self { basics, engine, haproxy, _leavings: leavings }
+    }
+
+    pub(crate) fn haproxy(&self) -> &HaProxy {
+        self.haproxy.as_ref().expect("a worker has no balancer")
     }
 
     pub(crate) fn haproxys_container(&self) -> String {
@@ -66,6 +73,15 @@ impl Docker {
 
 fn state(basics: &Basics) -> std::path::PathBuf {
     basics.directory.path().join("haproxy")
+}
+
+async fn haproxy(basics: &Basics, engine: &Engine) -> HaProxy {
+    let haproxy = builder(basics, engine).start().await.expect("run `cargo xtask parts` first");
+    for (service, port) in [(&basics.service, 8080), (&basics.other, 8081)] {
+        let frontend = Frontend::new(port).with_health_path("/health");
+        haproxy.add_service(service, &frontend).await.unwrap();
+    }
+    haproxy
 }
 
 pub(crate) fn builder(basics: &Basics, engine: &Engine) -> HaProxyBuilder {
@@ -104,7 +120,9 @@ pub(crate) fn try_engine(arguments: &[&str]) -> Result<Vec<String>, String> {
 impl Stage for Docker {
     type Load = Running;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    const COUNT: u32 = 3;
 
     fn basics(&self) -> &Basics {
         &self.basics
@@ -118,7 +136,7 @@ impl Stage for Docker {
             Providers {
                 registry: Arc::new(LocalImages::new(engine)),
                 orchestrator: Arc::new(orchestrator),
-                balancer: Arc::new(haproxy),
+                balancer: haproxy.map(|haproxy| Arc::new(haproxy) as Arc<dyn LoadBalancer>),
             }
         })
     }
@@ -149,15 +167,15 @@ impl Stage for Docker {
     }
 
     fn smoke(&self) -> Arc<dyn HealthGate> {
-        Arc::new(HttpGate::new("/").with_max_latency(Duration::from_millis(1_200)))
+        Arc::new(HttpGate::new("/").with_max_latency(QUICK))
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {
-        Arc::new(HttpGate::new("/").live())
+        Arc::new(HttpGate::new("/").live().with_max_latency(QUICK))
     }
 
     async fn load(&self, service: &ServiceName) -> Running {
-        let entry = self.haproxy.observe(service).await.unwrap().entry.unwrap();
+        let entry = self.haproxy().observe(service).await.unwrap().entry.unwrap();
         load::Load::new(entry.url).start().await.unwrap()
     }
 
@@ -165,6 +183,18 @@ impl Stage for Docker {
         let orchestrator = self.providers().await.orchestrator;
         let state = orchestrator.observe(&self.basics.service).await.unwrap();
         engine(&["kill", state.place(place).unwrap().tasks[0].id.as_str()]);
+    }
+
+    async fn lose_tasks(&self, place: Place) {
+        let service = format!("label=deploykit.service={}", self.basics.service);
+        let place = format!("label=deploykit.place={place}");
+        let tasks = engine(&["ps", "--all", "--quiet", "--filter", &service, "--filter", &place]);
+        let remove = ["rm", "--force"].into_iter().chain(tasks.iter().map(String::as_str));
+        engine(&remove.collect::<Vec<_>>());
+    }
+
+    async fn capacity(&self, enough: usize) -> (usize, usize) {
+        crate::watch::capacity(&self.engine, &self.basics, enough).await
     }
 
     async fn made(&self, service: &ServiceName) -> Vec<String> {

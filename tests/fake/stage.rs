@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deploykit::{Clock, ErrorKind, HealthGate, MemoryStore, Place, Registry, ServiceName, Store};
+use deploykit::{
+    Clock, ErrorKind, HealthGate, LoadBalancer, MemoryStore, Place, Registry, ServiceName, Store,
+};
 use deploykit_testing::{Behaviour, Fault, Operation, RunningTraffic, Tally, Traffic, World};
 use tokio::runtime::Runtime;
 
-use crate::scenarios::stage::{Basics, Load, Making, Providers, Stage, Version};
+use crate::scenarios::stage::{Basics, Kind, Load, Making, Providers, QUICK, Stage, Version};
 
 /// What the crashing version of the test images says.
 const BROKEN: &str = "testbed: cannot start: the configuration of version B is broken";
@@ -21,11 +23,11 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, kind: Kind) -> Self {
         let world = World::new(seed);
         // Calls that answer at once would leave no moment at which anything could come between them.
         world.tune(|settings| settings.call_time = Duration::from_millis(2));
-        let this = Self { world, basics: Basics::new("web"), rate: 200, store: None };
+        let this = Self { world, basics: Basics::new("web", kind), rate: 200, store: None };
         let good = Behaviour::good();
         let slow = Duration::from_millis(1_500);
         for (version, behaviour) in [
@@ -43,13 +45,17 @@ impl Fake {
 
     /// One for whole series of rollouts: with few requests, and without a disk.
     pub(crate) fn quick(seed: u64) -> Self {
-        Self { rate: 20, store: Some(MemoryStore::new()), ..Self::new(seed) }
+        Self { rate: 20, store: Some(MemoryStore::new()), ..Self::new(seed, Kind::Http) }
     }
 }
 
 /// Plays a scenario; the rules of safety hold in all of them.
 pub(crate) async fn play(scenario: impl AsyncFnOnce(&Fake)) {
-    let fake = Fake::new(1);
+    play_with(Kind::Http, scenario).await;
+}
+
+pub(crate) async fn play_with(kind: Kind, scenario: impl AsyncFnOnce(&Fake)) {
+    let fake = Fake::new(1, kind);
     scenario(&fake).await;
     fake.world.assert_safe();
 }
@@ -60,17 +66,20 @@ impl Stage for Fake {
     /// Longer than a lease and than a failing call is made again.
     const PATIENCE: Duration = Duration::from_secs(600);
 
+    const COUNT: u32 = 4;
+
     fn basics(&self) -> &Basics {
         &self.basics
     }
 
     fn providers(&self) -> Making {
-        let world = self.world.clone();
+        let (world, kind) = (self.world.clone(), self.basics.kind);
         Box::pin(async move {
+            let balancer: Arc<dyn LoadBalancer> = Arc::new(world.balancer());
             Providers {
                 registry: Arc::new(world.registry()),
                 orchestrator: Arc::new(world.orchestrator()),
-                balancer: Arc::new(world.balancer()),
+                balancer: (kind != Kind::Worker).then_some(balancer),
             }
         })
     }
@@ -96,11 +105,11 @@ impl Stage for Fake {
     }
 
     fn smoke(&self) -> Arc<dyn HealthGate> {
-        Arc::new(self.world.http_gate("/").with_max_latency(Duration::from_millis(1_200)))
+        Arc::new(self.world.http_gate("/").with_max_latency(QUICK))
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {
-        Arc::new(self.world.http_gate("/").live())
+        Arc::new(self.world.http_gate("/").live().with_max_latency(QUICK))
     }
 
     async fn load(&self, service: &ServiceName) -> RunningTraffic {
@@ -109,6 +118,23 @@ impl Stage for Fake {
 
     async fn kill_task(&self, place: Place) {
         self.world.kill_task(&self.basics.service, place, 0).unwrap();
+    }
+
+    async fn lose_tasks(&self, place: Place) {
+        self.world.scale(&self.basics.service, place, 0).unwrap();
+        let tasks = || {
+            let places = self.world.snapshot(&self.basics.service).places;
+            places.get(&place).map_or(0, |place| place.tasks)
+        };
+        while tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn capacity(&self, enough: usize) -> (usize, usize) {
+        let places = self.world.snapshot(&self.basics.service).places;
+        let ready: usize = places.values().map(|place| place.ready).sum();
+        (ready.min(enough), places.values().map(|place| place.tasks).sum())
     }
 
     async fn made(&self, _: &ServiceName) -> Vec<String> {

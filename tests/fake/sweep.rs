@@ -3,26 +3,26 @@
 use std::time::Duration;
 
 use deploykit::{ErrorKind, OnOrphan, Outcome, Place};
-use deploykit_testing::{Fault, Operation};
+use deploykit_testing::{Blow, Fault, Operation, Part};
 
 use crate::fake::Fake;
-use crate::scenarios::recorded::Life;
 use crate::scenarios::see::*;
 use crate::scenarios::stage::{Doomed, Stage, Version, deployer};
 
 /// Lets a deployer die at the last of so many writes, and another one take up what it left. Says whether it died.
-async fn dies(on_orphan: OnOrphan, writes: usize, writes_last: bool) -> bool {
+async fn dies(on_orphan: OnOrphan, writes: u64, blow: Blow) -> bool {
     let fake = Fake::quick(7);
     let before = serving(&fake).await;
     let plan = plan(&fake, Version::Better, &careful().on_orphan(on_orphan)).await;
-    let life = Life::of(writes, writes_last);
-    let doomed = Doomed::of(&fake, life.clone()).await;
-    let at = format!("{on_orphan:?}, write {writes}, made: {writes_last}");
+    let tap = fake.basics().log.another();
+    tap.strike(writes, 1, blow, Part::Writes);
+    let doomed = Doomed::of(&fake, tap.clone()).await;
+    let at = format!("{on_orphan:?}, write {writes}, {blow:?}");
     let ((died, recovered), tally) = under_load(&fake, async || {
         let deployed = async { Run::new::<Fake>(doomed.deploy(plan).await.unwrap()).end().await };
         let died = tokio::select! {
             biased;
-            () = life.ended() => true,
+            () = tap.killed() => true,
             report = deployed => {
                 assert_eq!(report.outcome, Outcome::Promoted, "{at}: {report}");
                 false
@@ -71,9 +71,9 @@ async fn take_up(fake: &Fake) -> Option<Outcome> {
     }
 }
 
-async fn dies_everywhere(on_orphan: OnOrphan, writes_last: bool) {
+async fn dies_everywhere(on_orphan: OnOrphan, blow: Blow) {
     let mut writes = 1;
-    while dies(on_orphan, writes, writes_last).await {
+    while dies(on_orphan, writes, blow).await {
         writes += 1;
     }
     assert!(writes > 30, "a rollout has more writes than {writes}");
@@ -81,22 +81,22 @@ async fn dies_everywhere(on_orphan: OnOrphan, writes_last: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_deployer_that_dies_before_any_of_its_writes_leaves_all_old_or_all_new() {
-    dies_everywhere(OnOrphan::Undo, false).await;
+    dies_everywhere(OnOrphan::Undo, Blow::DieBefore).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deployer_that_dies_after_any_of_its_writes_leaves_all_old_or_all_new() {
-    dies_everywhere(OnOrphan::Undo, true).await;
+    dies_everywhere(OnOrphan::Undo, Blow::Die).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deployer_that_dies_before_any_of_its_writes_can_be_gone_on_with() {
-    dies_everywhere(OnOrphan::Continue, false).await;
+    dies_everywhere(OnOrphan::Continue, Blow::DieBefore).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deployer_that_dies_after_any_of_its_writes_can_be_gone_on_with() {
-    dies_everywhere(OnOrphan::Continue, true).await;
+    dies_everywhere(OnOrphan::Continue, Blow::Die).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ pub(crate) async fn what_already_runs_is_left_alone<S: Stage>(stage: &S) {
     assert_eq!((report.rollout.as_ref(), &report.outcome), (None, &Outcome::Promoted), "{report}");
     assert!(report.to_string().contains("already runs"), "{report}");
     assert_eq!(seen(stage).await, before);
-    assert_eq!(stage.basics().log.changes(), []);
+    assert_eq!(stage.basics().log.mutations(), []);
 }
 
 pub(crate) async fn what_already_runs_is_deployed_when_that_is_forced<S: Stage>(stage: &S) {
@@ -45,7 +45,7 @@ pub(crate) async fn a_rollback_to_the_held_place_is_one_change_of_the_routing<S:
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_lossless(&tally);
     let log = &stage.basics().log;
-    assert_eq!((log.count(is_routing), log.count(is_launch)), (1, 0), "{:?}", log.changes());
+    assert_eq!((log.count(is_routing), log.count(is_launch)), (1, 0), "{:?}", log.mutations());
     assert_eq!(seen(stage).await, before);
 }
 

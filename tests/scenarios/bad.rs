@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deploykit::{BlueGreen, Change, Outcome, Place, Report, Weight};
+use deploykit::{BlueGreen, Outcome, Place, Report, Weight};
 
 use super::see::*;
-use super::stage::{Stage, Version, deployer, spec};
+use super::stage::{Stage, Version};
 
 /// Deploys a version that has to be rolled back, with no request lost and everything as it began; says what came of it.
 async fn rolled_back<S: Stage>(stage: &S, version: Version, strategy: &BlueGreen) -> Report {
@@ -82,11 +82,8 @@ pub(crate) async fn a_bad_first_deployment_leaves_nothing<S: Stage>(stage: &S) {
 pub(crate) async fn a_first_deployment_that_errs_under_live_requests_leaves_nothing<S: Stage>(
     stage: &S,
 ) {
-    let deployer = deployer(stage).await;
-    let change = Change::to(stage.image(Version::Errors)).with_spec(spec()).with_replicas(2);
     let strategy = plain().watch([often("live")]).bake(LONG);
-    let plan = deployer.plan(&stage.basics().service, &strategy, change).await.unwrap();
-    let report = Run::new::<S>(deployer.deploy(plan).await.unwrap()).end().await;
+    let report = first_by(stage, &stage.basics().service, Version::Errors, &strategy, 2).await;
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     let after = seen(stage).await;
     assert!(after.is_nothing(), "{after:#?}");

@@ -46,7 +46,7 @@ pub(crate) async fn requests_move_in_the_steps_of_the_plan_and_no_request_is_los
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_lossless(&tally);
     let routings = stage.basics().log.count(is_routing);
-    assert_eq!(routings, shares.len() + 1, "{:?}", stage.basics().log.changes());
+    assert_eq!(routings, shares.len() + 1, "{:?}", stage.basics().log.mutations());
 }
 
 pub(crate) async fn two_services_are_deployed_side_by_side<S: Stage>(stage: &S) {

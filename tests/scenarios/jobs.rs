@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use deploykit::{Job, OnOrphan, Outcome, Place, Point};
+use deploykit_testing::Mutation;
 
 use super::orphan::recover;
-use super::recorded::Change;
 use super::see::*;
 use super::stage::{Doomed, Stage, Version, deployer};
 
@@ -14,8 +14,8 @@ fn migrate() -> Job {
     Job::new("migrate").with_command(["job", "1000", "0", "done"])
 }
 
-fn is_start(change: &Change) -> bool {
-    *change == Change::StartJob
+fn is_start(change: &Mutation) -> bool {
+    matches!(change, Mutation::StartJob(_))
 }
 
 pub(crate) async fn a_migration_runs_before_the_new_version_starts_and_leaves_nothing<S: Stage>(
@@ -30,10 +30,10 @@ pub(crate) async fn a_migration_runs_before_the_new_version_starts_and_leaves_no
     .await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_lossless(&tally);
-    let changes = stage.basics().log.changes();
-    let at = |is: fn(&Change) -> bool| changes.iter().position(is).unwrap();
+    let changes = stage.basics().log.mutations();
+    let at = |is: fn(&Mutation) -> bool| changes.iter().position(is).unwrap();
     assert!(at(is_start) < at(is_launch), "{changes:?}");
-    assert_eq!(changes.last(), Some(&Change::RemoveJobs));
+    assert_eq!(changes.last(), Some(&Mutation::RemoveJobs));
     let after = seen(stage).await;
     assert!(after.is_only(Place::B, 2));
     assert_eq!(after.made.len(), before.made.len(), "{:?}", after.made);

@@ -4,22 +4,53 @@
 pub(crate) mod again;
 pub(crate) mod bad;
 pub(crate) mod forward;
+pub(crate) mod hooks;
 pub(crate) mod jobs;
 pub(crate) mod orphan;
 pub(crate) mod others;
-pub(crate) mod recorded;
 pub(crate) mod refused;
 pub(crate) mod see;
 pub(crate) mod stage;
 pub(crate) mod steer;
+pub(crate) mod ways;
+pub(crate) mod worker;
 
-/// Makes a test of each scenario by the macro `$play`, which gets the module and the name.
+/// Makes a test of each scenario by the macro `$play`, which gets the module, the name, and the kind of service that it
+/// is about where that is not HTTP.
 macro_rules! play_all {
     ($play:ident) => {
         $play!(forward::the_first_deployment_is_promoted_and_serves);
         $play!(forward::a_version_replaces_another_under_load_and_no_request_is_lost);
         $play!(forward::requests_move_in_the_steps_of_the_plan_and_no_request_is_lost);
         $play!(forward::two_services_are_deployed_side_by_side);
+
+        $play!(ways::a_rolling_update_promotes);
+        $play!(ways::a_rolling_update_that_stops_first_promotes);
+        $play!(ways::a_pooled_rolling_update_promotes);
+        $play!(ways::a_pooled_rolling_update_that_stops_first_promotes);
+        $play!(ways::a_canary_promotes);
+        $play!(ways::a_canary_whose_capacity_follows_promotes);
+        $play!(ways::a_rolling_update_is_rolled_back_by_another);
+        $play!(ways::a_pooled_rolling_update_is_rolled_back_by_another);
+        $play!(ways::a_canary_is_rolled_back_by_another);
+        $play!(ways::a_rolling_update_undoes_whatever_is_bad);
+        $play!(ways::a_rolling_update_that_stops_first_undoes_whatever_is_bad);
+        $play!(ways::a_pooled_rolling_update_undoes_whatever_is_bad);
+        $play!(ways::a_pooled_rolling_update_that_stops_first_undoes_whatever_is_bad);
+        $play!(ways::a_canary_undoes_whatever_is_bad);
+        $play!(ways::a_canary_whose_capacity_follows_undoes_whatever_is_bad);
+        $play!(ways::a_service_begins_by_a_rolling_update);
+        $play!(ways::a_service_begins_by_a_canary);
+        $play!(ways::a_blue_green_rollout_replaces_a_stable_that_is_broken);
+        $play!(ways::a_rolling_update_replaces_a_stable_that_is_broken);
+        $play!(ways::a_canary_replaces_a_stable_that_is_broken);
+        $play!(ways::a_blue_green_rollout_replaces_a_stable_that_has_no_tasks);
+        $play!(ways::a_rolling_update_replaces_a_stable_that_has_no_tasks);
+        $play!(ways::a_canary_replaces_a_stable_that_has_no_tasks);
+        $play!(ways::a_blue_green_rollout_follows_a_desired_count_that_somebody_changes);
+        $play!(ways::a_canary_follows_a_desired_count_that_somebody_changes);
+        $play!(ways::a_rolling_update_leaves_nothing_of_what_was_held_unless_it_fails);
+        $play!(ways::a_canary_leaves_nothing_of_what_was_held_unless_it_fails);
 
         $play!(bad::a_version_that_crashes_is_rolled_back_by_itself);
         $play!(bad::a_version_that_is_never_ready_is_rolled_back_by_itself);
@@ -31,12 +62,19 @@ macro_rules! play_all {
         $play!(bad::a_candidate_that_dies_while_it_bakes_is_not_promoted);
 
         $play!(steer::an_abort_at_any_step_before_the_promotion_undoes_all_and_loses_nothing);
+        $play!(steer::an_abort_at_any_step_of_a_canary_undoes_all_and_loses_nothing);
         $play!(steer::an_abort_while_it_is_undone_changes_nothing);
         $play!(steer::a_pause_stops_the_soak_until_it_is_ended);
         $play!(steer::a_paused_rollout_can_be_aborted);
         $play!(steer::finish_now_skips_the_waits);
         $play!(steer::finish_now_does_not_promote_past_a_failing_gate);
         $play!(steer::finish_now_does_not_take_silence_for_a_pass);
+        $play!(steer::a_canary_goes_on_when_it_is_approved);
+        $play!(steer::a_canary_that_is_refused_or_not_approved_in_time_is_undone);
+        $play!(hooks::hooks_run_at_every_point_of_a_blue_green_rollout);
+        $play!(hooks::hooks_run_at_every_point_of_a_rolling_update);
+        $play!(hooks::hooks_run_at_every_point_of_a_canary);
+        $play!(hooks::a_hook_that_fails_after_the_last_shift_undoes_the_rollout);
 
         $play!(again::what_already_runs_is_left_alone);
         $play!(again::what_already_runs_is_deployed_when_that_is_forced);
@@ -66,6 +104,13 @@ macro_rules! play_all {
         $play!(others::a_stable_that_lost_a_task_has_it_again_before_requests_return);
         $play!(others::a_stable_that_lacks_a_task_is_told_of_and_can_be_replaced);
         $play!(others::a_routing_that_somebody_else_set_stops_the_rollout);
+
+        $play!(worker::a_worker_is_replaced_within_its_bounds: Worker);
+        $play!(worker::a_worker_that_crashes_is_undone_within_its_bounds: Worker);
+        $play!(worker::a_worker_that_fails_its_gate_is_undone_within_its_bounds: Worker);
+        $play!(worker::a_bad_first_worker_leaves_nothing: Worker);
+        $play!(worker::a_worker_is_rolled_back: Worker);
+        $play!(worker::a_canary_of_a_worker_is_refused_with_what_to_do_instead: Worker);
 
         $play!(refused::a_journal_of_a_later_version);
         $play!(refused::a_journal_with_a_damaged_line);

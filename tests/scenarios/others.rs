@@ -4,8 +4,8 @@ use deploykit::{
     Change, Deployer, ErrorKind, Launch, LoadBalancer, Orchestrator, Outcome, Place, RolloutId,
     Routing, Weight,
 };
+use deploykit_testing::Mutation;
 
-use super::recorded;
 use super::see::*;
 use super::stage::{Stage, Version, deployer, deployer_of};
 
@@ -98,10 +98,10 @@ pub(crate) async fn a_desired_count_that_somebody_raised_is_what_the_new_version
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     let seen = seen(stage).await;
     assert!(seen.is_only(Place::B, 3), "{seen:#?}");
-    let changes = stage.basics().log.changes();
+    let changes = stage.basics().log.mutations();
     let at = |wanted| changes.iter().position(|change| *change == wanted);
-    let launched = at(recorded::Change::Launch(Place::B, 3));
-    let routed = at(recorded::Change::Routing(Routing::all_to(Place::B)));
+    let launched = at(Mutation::Launch(Place::B, 3));
+    let routed = at(Mutation::Routing(Routing::all_to(Place::B)));
     assert!(launched.is_some() && launched < routed, "{changes:?}");
 }
 
@@ -123,8 +123,9 @@ pub(crate) async fn a_stable_that_lost_a_task_has_it_again_before_requests_retur
         let mut run = begin(stage, Version::Better, &plain().bake(LONG)).await;
         run.step("soak").await;
         let parts = stage.providers().await;
+        let balancer = parts.balancer.unwrap();
         let idle = async {
-            while parts.balancer.observe(service).await.unwrap().in_flight(Place::A) > 0 {
+            while balancer.observe(service).await.unwrap().in_flight(Place::A) > 0 {
                 tokio::time::sleep(SHORT / 10).await;
             }
         };
@@ -139,10 +140,10 @@ pub(crate) async fn a_stable_that_lost_a_task_has_it_again_before_requests_retur
     assert_lossless(&tally);
     let seen = seen(stage).await;
     assert!(seen.is_only(Place::A, 2), "{seen:#?}");
-    let changes = stage.basics().log.changes();
-    let at = |wanted: &recorded::Change| changes.iter().rposition(|change| change == wanted);
-    let launched = at(&recorded::Change::Launch(Place::A, 2));
-    let routed = at(&recorded::Change::Routing(Routing::all_to(Place::A)));
+    let changes = stage.basics().log.mutations();
+    let at = |wanted: &Mutation| changes.iter().rposition(|change| change == wanted);
+    let launched = at(&Mutation::Launch(Place::A, 2));
+    let routed = at(&Mutation::Routing(Routing::all_to(Place::A)));
     assert!(launched.is_some() && launched < routed, "{changes:?}");
 }
 
@@ -152,7 +153,7 @@ pub(crate) async fn a_routing_that_somebody_else_set_stops_the_rollout<S: Stage>
     let mut run = begin(stage, Version::Better, &plain().shift_in([half], LONG)).await;
     run.step("soak").await;
     let foreign = Routing::split(Place::A, Place::B, Weight::percent(25).unwrap());
-    let balancer = stage.providers().await.balancer;
+    let balancer = stage.providers().await.balancer.unwrap();
     balancer.set_routing(&stage.basics().service, &foreign).await.unwrap();
     run.control().finish_now("alice");
     let report = run.end().await;

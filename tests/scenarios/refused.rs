@@ -4,7 +4,6 @@ use deploykit::{Change, Error, ErrorKind, Outcome, Plan};
 use serde_json::{Value, json};
 
 use super::orphan::{die_at, recover};
-use super::recorded::Life;
 use super::see::*;
 use super::stage::{Providers, Stage, Version, assemble, deployer, deployer_of};
 
@@ -34,7 +33,7 @@ pub(crate) async fn a_tag_while_the_registry_cannot_be_reached<S: Stage>(stage: 
     serving(stage).await;
     let (registry, image) = stage.unreachable();
     let parts = Providers { registry, ..stage.providers().await };
-    let deployer = assemble(stage, "alice", parts, &Life::immortal());
+    let deployer = assemble(stage, "alice", parts, &stage.basics().log.another());
     let change = Change::to(&image);
     let error = refused(stage, deployer.plan(&stage.basics().service, &plain(), change)).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -8,10 +8,9 @@ use deploykit::{
     Plan, Report, RevisionId, Rollout, Routing, ServiceName, Strategy, TargetHealth, TaskId,
     TaskState, UpdateKind, Updates, Weight,
 };
-use deploykit_testing::Tally;
+use deploykit_testing::{Mutation, Tally};
 
-use super::recorded;
-use super::stage::{Load, Stage, Version, deployer, spec};
+use super::stage::{Kind, Load, Stage, Version, deployer};
 
 /// All there is of a service, in a form in which two moments can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +49,33 @@ impl Seen {
 
     /// Whether this place alone is there, whole, and gets everything.
     pub(crate) fn is_only(&self, place: Place, tasks: usize) -> bool {
+        let ready = |seen: &SeenPlace| {
+            seen.tasks.len() == tasks && seen.tasks.iter().all(|task| task.1 == TaskState::Ready)
+        };
+        let (targets, is_routed) = match &self.routing {
+            Routing::None => (0, true),
+            Routing::Pooled => (tasks, true),
+            other => (tasks, *other == Routing::all_to(place)),
+        };
         self.places.len() == 1
-            && self.place(place).is_some_and(|seen| seen.tasks.len() == tasks)
-            && self.targets.len() == tasks
-            && self.healthy(place) == tasks
-            && self.routing == Routing::all_to(place)
+            && self.place(place).is_some_and(ready)
+            && (self.targets.len(), self.healthy(place)) == (targets, targets)
+            && is_routed
             && self.test_route.is_none()
+    }
+
+    /// What is the same before and after though tasks were replaced: releases, counts, states, the routing.
+    pub(crate) fn shape(&self) -> Self {
+        let mut shape = self.clone();
+        let nameless = || TaskId::new("task");
+        for (task, _) in shape.places.iter_mut().flat_map(|place| &mut place.tasks) {
+            *task = nameless();
+        }
+        for (_, task, address, _) in &mut shape.targets {
+            (*task, *address) = (nameless(), String::new());
+        }
+        shape.made.fill_with(String::new);
+        shape
     }
 
     /// Whether there is nothing at all.
@@ -63,7 +83,7 @@ impl Seen {
         self.places.is_empty()
             && self.targets.is_empty()
             && self.test_route.is_none()
-            && self.routing == Routing::Closed
+            && matches!(self.routing, Routing::Closed | Routing::None)
     }
 }
 
@@ -74,9 +94,14 @@ pub(crate) async fn seen<S: Stage>(stage: &S) -> Seen {
 pub(crate) async fn seen_of<S: Stage>(stage: &S, service: &ServiceName) -> Seen {
     let parts = stage.providers().await;
     let state = parts.orchestrator.observe(service).await.unwrap();
-    let balancer = parts.balancer.observe(service).await.unwrap();
-    let mut targets: Vec<_> = balancer
-        .targets
+    let (routing, test_route, targets) = match parts.balancer {
+        Some(balancer) => {
+            let state = balancer.observe(service).await.unwrap();
+            (state.routing, state.test_route, state.targets)
+        }
+        None => (Routing::None, None, Vec::new()),
+    };
+    let mut targets: Vec<_> = targets
         .into_iter()
         .map(|target| (target.place, target.task, target.address, target.health))
         .collect();
@@ -87,13 +112,7 @@ pub(crate) async fn seen_of<S: Stage>(stage: &S, service: &ServiceName) -> Seen 
         desired: place.desired,
         tasks: place.tasks.into_iter().map(|task| (task.id, task.state)).collect(),
     });
-    Seen {
-        places: places.collect(),
-        routing: balancer.routing,
-        test_route: balancer.test_route,
-        targets,
-        made: stage.made(service).await,
-    }
+    Seen { places: places.collect(), routing, test_route, targets, made: stage.made(service).await }
 }
 
 /// Quick, with nothing but the health of the tasks to be looked at.
@@ -156,21 +175,37 @@ pub(crate) async fn promoted<S: Stage>(
 
 /// The first deployment of a service, of two tasks.
 pub(crate) async fn first<S: Stage>(stage: &S, service: &ServiceName, version: Version) -> Report {
-    let change = Change::to(stage.image(version)).with_spec(spec()).with_replicas(2);
+    first_by(stage, service, version, &plain(), 2).await
+}
+
+pub(crate) async fn first_by<S: Stage>(
+    stage: &S,
+    service: &ServiceName,
+    version: Version,
+    strategy: &dyn Strategy,
+    count: u32,
+) -> Report {
+    let spec = stage.basics().kind.spec();
+    let change = Change::to(stage.image(version)).with_spec(spec).with_replicas(count);
     let deployer = deployer(stage).await;
-    let plan = deployer.plan(service, &plain(), change).await.unwrap();
+    let plan = deployer.plan(service, strategy, change).await.unwrap();
     Run::new::<S>(deployer.deploy(plan).await.unwrap()).end().await
 }
 
 /// The good version serves, with two tasks in place A; what it looks like.
 pub(crate) async fn serving<S: Stage>(stage: &S) -> Seen {
+    serving_by(stage, 2).await
+}
+
+pub(crate) async fn serving_by<S: Stage>(stage: &S, count: u32) -> Seen {
     let there = seen(stage).await;
     if there.is_nothing() {
-        let report = first(stage, &stage.basics().service, Version::Good).await;
+        let service = &stage.basics().service;
+        let report = first_by(stage, service, Version::Good, &plain(), count).await;
         assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     }
     let seen = seen(stage).await;
-    assert!(seen.is_only(Place::A, 2), "{seen:#?}");
+    assert!(seen.is_only(Place::A, count as usize), "{seen:#?}");
     stage.basics().log.clear();
     seen
 }
@@ -226,6 +261,11 @@ impl Run {
         self.until(&wanted.to_string(), is).await;
     }
 
+    /// Waits until there is a change of the routing.
+    pub(crate) async fn routed(&mut self) {
+        self.until("routing", |update| matches!(update, UpdateKind::Routing { .. })).await;
+    }
+
     pub(crate) async fn end(self) -> Report {
         match tokio::time::timeout(self.patience, self.rollout).await {
             Ok(ended) => ended.unwrap(),
@@ -234,17 +274,45 @@ impl Run {
     }
 }
 
-/// Does something while live requests come, from before it begins until after it has ended.
+/// Does something while live requests come, from before it begins until after it has ended. A worker gets none.
 pub(crate) async fn under_load<S: Stage, T>(
     stage: &S,
     work: impl AsyncFnOnce() -> T,
 ) -> (T, Tally) {
+    if stage.basics().kind == Kind::Worker {
+        return (work().await, Tally::new());
+    }
     let load = stage.load(&stage.basics().service).await;
     requests(stage, &load, 50).await;
     let done = work().await;
     let so_far = load.requests();
     requests(stage, &load, so_far + 50).await;
     (done, load.stop().await)
+}
+
+/// Does something while the tasks are counted every 50 ms: there are never fewer ready and never more living than these.
+pub(crate) async fn within<S: Stage, T>(
+    stage: &S,
+    (least, most): (usize, usize),
+    work: impl Future<Output = T>,
+) -> T {
+    let mut looks = 0;
+    let watch = async {
+        loop {
+            let (ready, living) = stage.capacity(least).await;
+            let changes = || stage.basics().log.mutations();
+            assert!(ready >= least, "{ready} ready, {least} at least: {:?}", changes());
+            assert!(living <= most, "{living} living, {most} at most: {:?}", changes());
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let done = tokio::select! {
+        done = work => done,
+        () = watch => unreachable!("it looks until the end"),
+    };
+    assert!(looks > 5, "too few looks to tell: {looks}");
+    done
 }
 
 /// Waits until so many requests have ended.
@@ -271,20 +339,20 @@ where
     F: Future<Output = deploykit::Result<T>>,
 {
     let before = seen(stage).await;
-    let changes = stage.basics().log.changes();
+    let changes = stage.basics().log.mutations();
     let Err(error) = attempt.await else { panic!("it was not refused") };
     assert!(error.hint().is_some(), "no way out: {error}");
     assert_eq!(seen(stage).await, before, "something has moved: {error}");
-    assert_eq!(stage.basics().log.changes(), changes, "something was tried: {error}");
+    assert_eq!(stage.basics().log.mutations(), changes, "something was tried: {error}");
     error
 }
 
 /// Whether a call changes where requests go.
-pub(crate) fn is_routing(change: &recorded::Change) -> bool {
-    matches!(change, recorded::Change::Routing(_))
+pub(crate) fn is_routing(change: &Mutation) -> bool {
+    matches!(change, Mutation::Routing(_))
 }
 
 /// Whether a call starts tasks.
-pub(crate) fn is_launch(change: &recorded::Change) -> bool {
-    matches!(change, recorded::Change::Launch(..))
+pub(crate) fn is_launch(change: &Mutation) -> bool {
+    matches!(change, Mutation::Launch(..))
 }

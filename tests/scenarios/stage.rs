@@ -3,18 +3,36 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit::{
-    Clock, Deployer, DeployerBuilder, DirectoryStore, HealthGate, LoadBalancer, Measurement,
-    Orchestrator, Place, Plan, Registry, Result, Rollout, ServiceName, ServiceSpec, Store, gate_fn,
+    Clock, Deployer, DeployerBuilder, DirectoryStore, Error, HealthGate, Hook, LoadBalancer,
+    Measurement, Orchestrator, Place, Plan, Point, Registry, Result, Rollout, ServiceName,
+    ServiceSpec, Store, gate_fn, hook_fn,
 };
-use deploykit_testing::Tally;
+use deploykit_testing::{Tally, Tap};
 use tokio::runtime::Runtime;
 
-use super::recorded::{Life, Log, Recorded};
+/// What kind of service is deployed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It answers requests over HTTP, behind a balancer.
+    Http,
+    /// It takes its work from elsewhere: nothing sends requests to it, and no balancer is there.
+    Worker,
+}
+
+impl Kind {
+    pub(crate) fn spec(self) -> ServiceSpec {
+        let spec = match self {
+            Self::Http => ServiceSpec::http(8080, "/health"),
+            Self::Worker => ServiceSpec::worker(),
+        };
+        spec.with_stop_grace(Duration::from_secs(2))
+    }
+}
 
 /// What an image does once it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +51,16 @@ pub(crate) enum Version {
     Errors,
 }
 
+/// How soon gates want an answer. The slow version takes 1.5 s.
+pub(crate) const QUICK: Duration = Duration::from_millis(1_200);
+
 /// The three providers, as a process of its own would have made them.
 #[derive(Clone)]
 pub(crate) struct Providers {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
-    pub(crate) balancer: Arc<dyn LoadBalancer>,
+    /// None for a worker.
+    pub(crate) balancer: Option<Arc<dyn LoadBalancer>>,
 }
 
 pub(crate) type Making = Pin<Box<dyn Future<Output = Providers> + Send>>;
@@ -49,6 +71,9 @@ pub(crate) trait Stage {
     /// Far more than anything takes; only a failure waits for it.
     const PATIENCE: Duration;
 
+    /// How many tasks there are where a rollout has to have several batches.
+    const COUNT: u32;
+
     fn basics(&self) -> &Basics;
     fn providers(&self) -> Making;
     /// A handle of its own on what is kept.
@@ -57,9 +82,9 @@ pub(crate) trait Stage {
     fn image(&self, version: Version) -> String;
     /// A registry that cannot be reached, and an image that would be in it.
     fn unreachable(&self) -> (Arc<dyn Registry>, String);
-    /// Asks over the test route, and wants an answer sooner than the slow version gives it, which takes 1.5 s.
+    /// Asks over the test route, and wants an answer that is [`QUICK`].
     fn smoke(&self) -> Arc<dyn HealthGate>;
-    /// Asks as live requests do.
+    /// Asks as live requests do, and wants the same.
     fn live(&self) -> Arc<dyn HealthGate>;
 
     /// Begins to send live requests, of which some take two seconds.
@@ -67,6 +92,13 @@ pub(crate) trait Stage {
 
     /// A task of a place dies, and nobody has asked for it.
     async fn kill_task(&self, place: Place);
+
+    /// All tasks of a place go, and nobody has asked for it.
+    async fn lose_tasks(&self, place: Place);
+
+    /// How many tasks are ready, counted no further than `enough`, and how many live; as somebody else sees it, who shares
+    /// nothing with a deployer.
+    async fn capacity(&self, enough: usize) -> (usize, usize);
 
     /// Whatever was made for the service outside, by name and identity; a task that was replaced by one of its name shows.
     async fn made(&self, service: &ServiceName) -> Vec<String>;
@@ -83,24 +115,29 @@ pub(crate) trait Load {
 
 /// What every stage has.
 pub(crate) struct Basics {
+    pub(crate) kind: Kind,
     pub(crate) service: ServiceName,
     /// A second service, for those scenarios that need one.
     pub(crate) other: ServiceName,
     pub(crate) directory: Directory,
     /// What deployers have changed at providers.
-    pub(crate) log: Log,
+    pub(crate) log: Tap,
     /// What the gate `switch` says.
     pub(crate) switch: Switch,
+    /// Where the hook `note` was run.
+    pub(crate) notes: Notes,
 }
 
 impl Basics {
-    pub(crate) fn new(service: &str) -> Self {
+    pub(crate) fn new(service: &str, kind: Kind) -> Self {
         Self {
+            kind,
             service: ServiceName::new(service).unwrap(),
             other: ServiceName::new(format!("{service}-2")).unwrap(),
             directory: Directory::new(),
-            log: Log::default(),
+            log: Tap::new(),
             switch: Switch::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -130,29 +167,26 @@ impl Basics {
     }
 }
 
-pub(crate) fn spec() -> ServiceSpec {
-    ServiceSpec::http(8080, "/health").with_stop_grace(Duration::from_secs(2))
-}
-
 /// A deployer that shares nothing with others but the parts and the store's directory, as one of another process.
 pub(crate) async fn deployer<S: Stage>(stage: &S) -> Deployer {
     deployer_of(stage, "alice").await
 }
 
 pub(crate) async fn deployer_of<S: Stage>(stage: &S, owner: &str) -> Deployer {
-    assemble(stage, owner, stage.providers().await, &Life::immortal())
+    assemble(stage, owner, stage.providers().await, &stage.basics().log.another())
 }
 
 pub(crate) fn assemble<S: Stage>(
     stage: &S,
     owner: &str,
     providers: Providers,
-    life: &Life,
+    tap: &Tap,
 ) -> Deployer {
-    gateless(stage, providers, life)
+    gateless(stage, providers, tap)
         .gate("smoke", stage.smoke())
         .gate("live", stage.live())
         .gate("switch", stage.basics().switch.gate())
+        .hook("note", stage.basics().notes.hook())
         .owner(owner)
         .build()
 }
@@ -164,42 +198,43 @@ type Complete = DeployerBuilder<
     Arc<dyn Store>,
 >;
 
-fn gateless<S: Stage>(stage: &S, providers: Providers, life: &Life) -> Complete {
-    let basics = stage.basics();
-    Deployer::builder()
+fn gateless<S: Stage>(stage: &S, providers: Providers, tap: &Tap) -> Complete {
+    let builder = Deployer::builder()
         .registry(providers.registry)
-        .orchestrator(Recorded::new(providers.orchestrator, &basics.log, life))
-        .balancer(Recorded::new(providers.balancer, &basics.log, life))
-        .store(Recorded::new(stage.store(), &basics.log, life))
-        .clock(stage.clock())
+        .orchestrator(tap.wrap(providers.orchestrator));
+    let builder = match providers.balancer {
+        Some(balancer) => builder.balancer(tap.wrap(balancer)),
+        None => builder.without_balancer(),
+    };
+    builder.store(tap.wrap(stage.store())).clock(stage.clock())
 }
 
 /// A deployer to be, without gates.
 pub(crate) async fn bare<S: Stage>(stage: &S) -> Complete {
-    gateless(stage, stage.providers().await, &Life::immortal())
+    gateless(stage, stage.providers().await, &stage.basics().log.another())
 }
 
 /// A deployer that is going to die.
 pub(crate) struct Doomed {
     deployer: Deployer,
-    life: Life,
+    tap: Tap,
     runtime: Option<Runtime>,
 }
 
 impl Doomed {
     pub(crate) async fn new<S: Stage>(stage: &S) -> Self {
-        Self::of(stage, Life::immortal()).await
+        Self::of(stage, stage.basics().log.another()).await
     }
 
-    pub(crate) async fn of<S: Stage>(stage: &S, life: Life) -> Self {
+    pub(crate) async fn of<S: Stage>(stage: &S, tap: Tap) -> Self {
         let runtime = stage.runtime();
         // Whatever runs behind its providers dies with it.
         let providers = match &runtime {
             Some(runtime) => runtime.spawn(stage.providers()).await.unwrap(),
             None => stage.providers().await,
         };
-        let deployer = assemble(stage, "mallory", providers, &life);
-        Self { deployer, life, runtime }
+        let deployer = assemble(stage, "mallory", providers, &tap);
+        Self { deployer, tap, runtime }
     }
 
     pub(crate) async fn deploy(&self, plan: Plan) -> Result<Rollout> {
@@ -214,7 +249,7 @@ impl Doomed {
 
     /// From here on it does nothing any more, not even give back its lease; what it was waiting for is dropped.
     pub(crate) async fn die(self) {
-        self.life.end();
+        self.tap.kill();
         if let Some(runtime) = self.runtime {
             tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
         }
@@ -248,6 +283,31 @@ impl Switch {
                     _ => Measurement::inconclusive("the switch says nothing"),
                 })
             }
+        })
+    }
+}
+
+/// A hook that writes down where it is run, and fails where it is told to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes(Arc<Mutex<(Vec<Point>, Option<Point>)>>);
+
+impl Notes {
+    /// Where it was run since it was asked last.
+    pub(crate) fn take(&self) -> Vec<Point> {
+        std::mem::take(&mut self.0.lock().unwrap().0)
+    }
+
+    pub(crate) fn fail_at(&self, point: Point) {
+        self.0.lock().unwrap().1 = Some(point);
+    }
+
+    fn hook(&self) -> impl Hook {
+        let this = self.clone();
+        hook_fn(move |context| {
+            let mut notes = this.0.lock().unwrap();
+            notes.0.push(context.point);
+            let fails = notes.1 == Some(context.point);
+            async move { if fails { Err(Error::invalid("it is Friday")) } else { Ok(()) } }
         })
     }
 }

@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use deploykit::{Outcome, Place, Routing, Step, UpdateKind};
+use deploykit::{Canary, Outcome, Place, Routing, Step, Strategy, UpdateKind, Weight};
 
 use super::see::*;
 use super::stage::{Stage, Version};
+use super::ways::CANARY;
 
-pub(crate) async fn an_abort_at_any_step_before_the_promotion_undoes_all_and_loses_nothing<
-    S: Stage,
->(
-    stage: &S,
-) {
+/// Aborts a rollout at each of its steps before the promotion, under load.
+async fn aborted_at_each_step<S: Stage>(stage: &S, strategy: &dyn Strategy) {
     let before = serving(stage).await;
-    let steps = plan(stage, Version::Better, &careful()).await.steps;
+    let steps = plan(stage, Version::Better, strategy).await.steps;
     let promotion = steps.iter().position(|step| *step == Step::Promote).unwrap();
     let ((), tally) = under_load(stage, async || {
         for number in 1..=promotion {
-            let mut run = begin(stage, Version::Better, &careful()).await;
+            let mut run = begin(stage, Version::Better, strategy).await;
             run.number(number).await;
             run.control().abort("bob");
             let report = run.end().await;
@@ -28,6 +26,20 @@ pub(crate) async fn an_abort_at_any_step_before_the_promotion_undoes_all_and_los
     })
     .await;
     assert_lossless(&tally);
+}
+
+pub(crate) async fn an_abort_at_any_step_before_the_promotion_undoes_all_and_loses_nothing<
+    S: Stage,
+>(
+    stage: &S,
+) {
+    aborted_at_each_step(stage, &careful()).await;
+}
+
+pub(crate) async fn an_abort_at_any_step_of_a_canary_undoes_all_and_loses_nothing<S: Stage>(
+    stage: &S,
+) {
+    aborted_at_each_step(stage, &CANARY.quick()).await;
 }
 
 pub(crate) async fn an_abort_while_it_is_undone_changes_nothing<S: Stage>(stage: &S) {
@@ -71,7 +83,7 @@ pub(crate) async fn a_paused_rollout_can_be_aborted<S: Stage>(stage: &S) {
 
 pub(crate) async fn finish_now_skips_the_waits<S: Stage>(stage: &S) {
     serving(stage).await;
-    let strategy = careful().shift_in([deploykit::Weight::percent(50).unwrap()], LONG).bake(LONG);
+    let strategy = careful().shift_in([Weight::percent(50).unwrap()], LONG).bake(LONG);
     let mut run = begin(stage, Version::Better, &strategy).await;
     run.step("soak").await;
     run.control().finish_now("bob");
@@ -121,4 +133,47 @@ pub(crate) async fn finish_now_does_not_take_silence_for_a_pass<S: Stage>(stage:
     run.control().abort("bob");
     let report = run.end().await;
     assert_eq!(report.outcome, Outcome::Aborted { by: "bob".to_owned() }, "{report}");
+}
+
+/// A canary at a quarter, which needs an approval in time.
+fn approved(within: Duration) -> Canary {
+    let quarter = Weight::percent(25).unwrap();
+    Canary::steps([(quarter, SHORT)]).approve_at(quarter, within).drain(Duration::from_secs(10))
+}
+
+pub(crate) async fn a_canary_goes_on_when_it_is_approved<S: Stage>(stage: &S) {
+    serving(stage).await;
+    let (report, tally) = under_load(stage, async || {
+        let mut run = begin(stage, Version::Better, &approved(LONG)).await;
+        run.step("approve").await;
+        let quarter = Routing::split(Place::A, Place::B, Weight::percent(25).unwrap());
+        assert_eq!(seen(stage).await.routing, quarter);
+        run.control().approve("bob");
+        run.end().await
+    })
+    .await;
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert!(report.to_string().contains("approved by bob"), "{report}");
+    assert_lossless(&tally);
+    assert!(seen(stage).await.is_only(Place::B, 2));
+}
+
+pub(crate) async fn a_canary_that_is_refused_or_not_approved_in_time_is_undone<S: Stage>(
+    stage: &S,
+) {
+    let before = serving(stage).await;
+    let ((), tally) = under_load(stage, async || {
+        let mut refused = begin(stage, Version::Better, &approved(LONG)).await;
+        refused.step("approve").await;
+        refused.control().reject("bob", "it is Friday");
+        let forgotten = async || begin(stage, Version::Better, &approved(SHORT)).await.end().await;
+        for report in [refused.end().await, forgotten().await] {
+            assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+            let why = report.why.unwrap();
+            assert!(why.contains("it is Friday") || why.contains("nobody approved"), "{why}");
+            assert_eq!(seen(stage).await, before);
+        }
+    })
+    .await;
+    assert_lossless(&tally);
 }

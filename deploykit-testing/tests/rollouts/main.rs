@@ -9,4 +9,3 @@ mod people;
 mod splits;
 mod stage;
 mod sweeps;
-mod tap;

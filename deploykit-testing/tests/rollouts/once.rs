@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use deploykit_core::{BlueGreen, ErrorKind, Job, OnOrphan, Outcome, Point};
+use deploykit_testing::{Blow, Part, Tap};
 use tokio::time::{sleep, timeout};
 
 use crate::stage::{LEASE, PATIENCE, SECOND, Stage};
-use crate::tap::{Blow, Part, Tap};
 
 /// Longer than one look at a job, and than a deployer that died is missed.
 const RUNS: Duration = Duration::from_secs(200);

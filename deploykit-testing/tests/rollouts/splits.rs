@@ -5,11 +5,10 @@ use std::time::Duration;
 use deploykit_core::{
     BlueGreen, Change, ErrorKind, OnOrphan, OrchestratorCapability, Outcome, Place,
 };
-use deploykit_testing::{Fault, Operation};
+use deploykit_testing::{Blow, Fault, Operation, Part, Tap};
 use tokio::time::sleep;
 
 use crate::stage::{LEASE, SECOND, Stage, careful, half};
-use crate::tap::{Blow, Part, Tap};
 
 /// Whether the routing has been asked to change so often.
 fn routed(times: u64) -> impl Fn(&deploykit_testing::World) -> bool {

@@ -6,9 +6,7 @@ use deploykit_core::{
     BlueGreen, Change, Deployer, GateUse, Judge, MemoryStore, Place, Plan, Report, Routing,
     ServiceName, Strategy, Weight,
 };
-use deploykit_testing::{Behaviour, RunningTraffic, Traffic, World};
-
-use crate::tap::{Tap, Tapped};
+use deploykit_testing::{Behaviour, RunningTraffic, Tap, Traffic, World};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// More than anything here takes; only what hangs waits for it.
@@ -39,9 +37,9 @@ impl Stage {
         let world = &self.world;
         Deployer::builder()
             .registry(world.registry())
-            .orchestrator(Tapped(world.orchestrator(), tap.clone()))
-            .balancer(Tapped(world.balancer(), tap.clone()))
-            .store(Tapped(self.store.clone(), tap.clone()))
+            .orchestrator(tap.wrap(world.orchestrator()))
+            .balancer(tap.wrap(world.balancer()))
+            .store(tap.wrap(self.store.clone()))
             .gate("smoke", world.http_gate("/"))
             .gate("live", world.http_gate("/").live())
             .clock(world.clock())

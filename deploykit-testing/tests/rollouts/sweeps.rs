@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use deploykit_core::{ErrorKind, OnOrphan};
+use deploykit_testing::{Blow, Part, Tap};
 use tokio::time::{sleep, timeout};
 
 use crate::stage::{LEASE, PATIENCE, Stage, careful};
-use crate::tap::{Blow, Part, Tap};
 
 /// Strikes the n-th call of a deployment; says whether there were so many.
 async fn struck(

@@ -10,7 +10,4 @@
 mod dice;
 mod rolls;
 mod sky;
-#[path = "../rollouts/tap.rs"]
-#[allow(dead_code)]
-mod tap;
 mod weather;

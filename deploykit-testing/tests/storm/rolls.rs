@@ -5,11 +5,10 @@ use std::time::Duration;
 use deploykit_core::{
     Amount, Change, ErrorKind, OnOrphan, Outcome, Place, Report, Rolling, Strategy,
 };
-use deploykit_testing::{Fault, Operation};
+use deploykit_testing::{Blow, Fault, Operation, Part};
 use tokio::time::sleep;
 
 use crate::sky::{Case, Deed, SECOND, Sky};
-use crate::tap::{Blow, Part};
 
 /// A rolling update of four tasks, one more and one fewer, to which nothing happens.
 fn roll(pooled: bool, worker: bool) -> Case {

@@ -10,11 +10,10 @@ use deploykit_core::{
     ErrorKind, GateUse, Judge, Measurement, MemoryStore, OnOrphan, Outcome, Place, Plan, Point,
     Report, Rolling, Routing, ServiceName, Strategy, Weight, gate_fn, hook_fn,
 };
-use deploykit_testing::{Behaviour, Snapshot, Traffic, World};
+use deploykit_testing::{Behaviour, Blow, Part, Snapshot, Tap, Traffic, World};
 use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
-use crate::tap::{Blow, Part, Tap, Tapped};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30 * 3_600);
@@ -135,9 +134,9 @@ impl Sky {
         let turns = Arc::new(AtomicU32::new(0));
         let mut builder = Deployer::builder()
             .registry(world.registry())
-            .orchestrator(Tapped(world.orchestrator(), tap.clone()))
+            .orchestrator(tap.wrap(world.orchestrator()))
             .without_balancer()
-            .store(Tapped(self.store.clone(), tap.clone()))
+            .store(tap.wrap(self.store.clone()))
             .clock(world.clock())
             .gate("live", world.http_gate("/").live())
             .gate("smoke", world.http_gate("/"))
@@ -174,7 +173,7 @@ impl Sky {
         if self.worker {
             builder.build()
         } else {
-            builder.balancer(Tapped(world.balancer(), tap.clone())).build()
+            builder.balancer(tap.wrap(world.balancer())).build()
         }
     }
 

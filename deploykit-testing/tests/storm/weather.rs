@@ -1,8 +1,8 @@
+use deploykit_testing::{Blow, Part};
 use tokio::runtime::Builder;
 
 use crate::dice::Dice;
 use crate::sky::{Case, Deed, SECOND, VERSIONS, blue_green, canary, rolling};
-use crate::tap::{Blow, Part};
 use deploykit_core::{ErrorKind, OnOrphan, Place, Point, Routing, Weight};
 use std::time::Duration;
 
