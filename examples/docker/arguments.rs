@@ -4,6 +4,8 @@ use std::fmt;
 
 use deploykit::Weight;
 
+use crate::clients::By;
+
 /// How the new version is bad. The deployer is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
@@ -39,6 +41,8 @@ pub(crate) struct Arguments {
     pub(crate) strategy: How,
     /// Only measure what HAProxy makes of this share.
     pub(crate) split: Option<Weight>,
+    /// Only measure whether clients who are known by this stay where they are while the share grows.
+    pub(crate) sticky: Option<By>,
     /// How many tasks the new version has then, where it is not as many as the old one.
     pub(crate) beside: Option<u32>,
 }
@@ -75,6 +79,9 @@ Replaces a real HTTP service, in containers behind HAProxy, under load.
                       errors     answers 500 after its first live request
   --split PERCENT   replace nothing: put both versions side by side, ask HAProxy
                     for this share for the new one, and count who answers
+  --sticky HOW      replace nothing: 1000 clients, known by a cookie or a header,
+                    come again and again while the share of the new one grows:
+                    1 %, 10 %, 50 %, 100 %; count those who go back
     --beside N      so many containers of the new one; as many as of the old one
                     by default
   --json            one object as the last line
@@ -103,6 +110,7 @@ impl Arguments {
         let mut this = Self {
             strategy: How::BlueGreen,
             split: None,
+            sticky: None,
             beside: None,
             replicas: 4,
             load: 200,
@@ -126,8 +134,9 @@ impl Arguments {
                 "--replicas" => this.replicas = number(&name, &value()?)?,
                 "--load" => this.load = number(&name, &value()?)?,
                 "--requests" => this.requests = number(&name, &value()?)?,
-                "--bad" => this.bad = Some(bad(&value()?)?),
+                "--bad" => this.bad = Some(one_of(&name, &value()?, Bad::ALL)?),
                 "--split" => this.split = Some(percent(&name, &value()?)?),
+                "--sticky" => this.sticky = Some(one_of(&name, &value()?, By::ALL)?),
                 "--beside" => this.beside = Some(number(&name, &value()?)?),
                 "--json" if joined.is_none() => this.json = true,
                 "--help" | "-h" => return Err(Refused::Help),
@@ -149,10 +158,14 @@ fn strategy(text: &str) -> Result<How, Refused> {
     }
 }
 
-fn bad(text: &str) -> Result<Bad, Refused> {
-    let known = Bad::ALL.into_iter().find(|bad| bad.to_string() == text);
-    let all = Bad::ALL.map(|bad| bad.to_string()).join(", ");
-    known.ok_or_else(|| Refused::Wrong(format!("--bad {text}: give one of {all}")))
+fn one_of<T: fmt::Display + Copy, const N: usize>(
+    name: &str,
+    text: &str,
+    all: [T; N],
+) -> Result<T, Refused> {
+    let known = all.into_iter().find(|one| one.to_string() == text);
+    let all = all.map(|one| one.to_string()).join(", ");
+    known.ok_or_else(|| Refused::Wrong(format!("{name} {text}: give one of {all}")))
 }
 
 fn percent(name: &str, text: &str) -> Result<Weight, Refused> {

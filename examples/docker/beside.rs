@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use deploykit::docker::{Docker, DockerRegistry, HaProxy};
+use deploykit::docker::{Docker, DockerRegistry, Frontend, HaProxy};
 use deploykit::testing::load::Load;
 use deploykit::{
     Endpoint, Error, ErrorKind, Launch, LoadBalancer, Orchestrator, Place, Registry, Release,
@@ -14,62 +14,39 @@ use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::arguments::Arguments;
-use crate::site::Site;
+use crate::clients::{By, Clients, Visits};
+use crate::site::{HEALTH, PORT, Site};
 use crate::view::say;
 
 /// How long containers may take until they serve, and a change until it is read back.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The shares of the new version through which clients are followed, in per cent.
+const GROWING: [u16; 4] = [1, 10, 50, 100];
+const CLIENTS: usize = 1000;
+/// How often each of them comes at each share.
+const VISITS: u32 = 3;
+
 /// Two versions of a service, neither of which replaces the other.
-struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     site: &'a Site,
     haproxy: &'a HaProxy,
     docker: Docker,
 }
 
-/// Asks for a share for the new version, and sends requests.
-pub(crate) async fn split(
-    arguments: &Arguments,
-    share: Weight,
-    site: &Site,
-    haproxy: &HaProxy,
-    repository: &str,
-) -> Result<Map<String, Value>> {
-    let (old, new) = (arguments.replicas, arguments.beside.unwrap_or(arguments.replicas));
-    let pair = Pair::start(site, haproxy, repository, (old, new)).await?;
-    let routing = pair.share(share).await?;
-    say(&format!("{old} tasks in place A, {new} in place B; routing: {routing}"));
-
-    // Only short ones: it does not matter here how long they take, but how many there are.
-    let load = Load::new(pair.url().await?).with_rate(arguments.load);
-    let load = load.without_slow().without_websocket().start().await?;
-    load.at_least(arguments.requests).await;
-    let tally = load.stop().await.tally;
-
-    let (answered, by_new) = (tally.requests - tally.failed, tally.answers_of(Place::B));
-    let seen = 100.0 * by_new as f64 / answered.max(1) as f64;
-    say(&format!("{share} asked, {seen:.2} % seen: B answered {by_new} of {answered}"));
-    say(&format!("{tally}"));
-    let json = json!({
-        "asked_thousandths": share.get(),
-        "requests": tally.requests,
-        "failed": tally.failed,
-        "answered_by_place": tally.answered_by,
-    });
-    Ok(json.as_object().cloned().unwrap_or_default())
-}
-
 impl<'a> Pair<'a> {
-    /// Starts so many tasks of each, known to HAProxy and healthy.
-    async fn start(
+    /// Starts the tasks of both, known to HAProxy and healthy.
+    pub(crate) async fn start(
+        arguments: &Arguments,
         site: &'a Site,
         haproxy: &'a HaProxy,
         repository: &str,
-        (old, new): (u32, u32),
     ) -> Result<Self> {
         let docker = Docker::new(site.engine.clone()).with_network(&site.network);
         let pair = Self { site, haproxy, docker };
+        let old = arguments.replicas;
+        let new = arguments.beside.unwrap_or(old);
         for (place, tag, count) in [(Place::A, "a", old), (Place::B, "b", new)] {
             pair.fill(place, &format!("{repository}:{tag}"), count).await?;
             let healthy = || async move {
@@ -78,7 +55,60 @@ impl<'a> Pair<'a> {
             };
             until(healthy).await?;
         }
+        say(&format!("{old} tasks in place A, {new} in place B"));
         Ok(pair)
+    }
+
+    /// Asks for a share for the new version, and sends requests.
+    pub(crate) async fn split(
+        &self,
+        share: Weight,
+        arguments: &Arguments,
+    ) -> Result<Map<String, Value>> {
+        self.share(share).await?;
+        // Only short ones: it does not matter here how long they take, but how many there are.
+        let load = Load::new(self.url().await?).with_rate(arguments.load);
+        let load = load.without_slow().without_websocket().start().await?;
+        load.at_least(arguments.requests).await;
+        let tally = load.stop().await.tally;
+
+        let (answered, by_new) = (tally.requests - tally.failed, tally.answers_of(Place::B));
+        let seen = 100.0 * by_new as f64 / answered.max(1) as f64;
+        say(&format!("{share} asked, {seen:.2} % seen: B answered {by_new} of {answered}"));
+        say(&format!("{tally}"));
+        Ok(object(json!({
+            "asked_thousandths": share.get(),
+            "requests": tally.requests,
+            "failed": tally.failed,
+            "answered_by_place": tally.answered_by,
+        })))
+    }
+
+    /// Follows clients while the share of the new version grows.
+    pub(crate) async fn sticky(&self, by: By) -> Result<Map<String, Value>> {
+        // Known already, and all that is changed is this.
+        let frontend = Frontend::new(PORT).with_health_path(HEALTH).with_sticky(by.sticky());
+        self.haproxy.add_service(&self.site.service, &frontend).await?;
+        let mut clients = Clients::new(CLIENTS, by, &self.url().await?);
+        let (mut visits, mut at_new) = (Visits::default(), Vec::new());
+        for percent in GROWING {
+            self.share(Weight::percent(percent)?).await?;
+            visits = clients.come(VISITS).await?;
+            say(&format!(
+                "{percent:>3} % asked: {} of {CLIENTS} clients at B; {} times one went back to A",
+                visits.at_new, visits.back
+            ));
+            at_new.push(visits.at_new);
+        }
+        say(&format!("{} requests, {} failed", visits.requests, visits.failed));
+        Ok(object(json!({
+            "clients": CLIENTS,
+            "asked_percent": GROWING,
+            "at_new": at_new,
+            "back": visits.back,
+            "requests": visits.requests,
+            "failed": visits.failed,
+        })))
     }
 
     async fn fill(&self, place: Place, image: &str, count: u32) -> Result<()> {
@@ -105,15 +135,14 @@ impl<'a> Pair<'a> {
     }
 
     /// Sets the share of the new version, and reads it back.
-    async fn share(&self, share: Weight) -> Result<Routing> {
+    async fn share(&self, share: Weight) -> Result<()> {
         let routing = Routing::split(Place::A, Place::B, share);
         self.haproxy.set_routing(&self.site.service, &routing).await?;
         let wanted = &routing;
         let is_set = || async move {
             Ok(self.haproxy.observe(&self.site.service).await?.routing == *wanted)
         };
-        until(is_set).await?;
-        Ok(routing)
+        until(is_set).await
     }
 
     async fn url(&self) -> Result<String> {
@@ -137,4 +166,8 @@ where
         let what = format!("not everything is as asked after {} s", PATIENCE.as_secs());
         Err(Error::new(ErrorKind::Timeout, what).with_hint("see docker logs of the containers"))
     })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap_or_default()
 }

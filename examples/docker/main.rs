@@ -13,6 +13,7 @@ mod arguments;
 #[path = "../shared/bars.rs"]
 mod bars;
 mod beside;
+mod clients;
 #[path = "../shared/engine.rs"]
 mod engine;
 mod floor;
@@ -38,6 +39,7 @@ use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
 
 use arguments::{Arguments, HELP, How, Refused};
+use beside::Pair;
 use signals::Signals;
 use site::{HEALTH, PORT, Site};
 use view::{View, say};
@@ -177,13 +179,17 @@ async fn measure(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
     let haproxy = site.start_haproxy().await?;
     let repository = site.start_registry(&[(GOOD, "a"), (&candidate, "b")]).await?;
     say(&format!("HAProxy is there, and a registry with both versions of {repository}"));
-    match arguments.split {
-        Some(share) => {
-            let counted = beside::split(arguments, share, site, &haproxy, &repository);
-            Ok(Ending { exit_code: 0, json: signals.unless_interrupted(counted).await? })
-        }
-        None => replace(arguments, site, &haproxy, &repository, signals).await,
+    if arguments.split.is_none() && arguments.sticky.is_none() {
+        return replace(arguments, site, &haproxy, &repository, signals).await;
     }
+    let counted = async {
+        let pair = Pair::start(arguments, site, &haproxy, &repository).await?;
+        match (arguments.split, arguments.sticky) {
+            (_, Some(by)) => pair.sticky(by).await,
+            (share, None) => pair.split(share.unwrap_or(Weight::NONE), arguments).await,
+        }
+    };
+    Ok(Ending { exit_code: 0, json: signals.unless_interrupted(counted).await? })
 }
 
 /// Deploys version A, puts load on it, and replaces it by version B.

@@ -34,11 +34,19 @@ impl Report {
     }
 
     pub(crate) fn requests(&self) -> Option<u64> {
-        self.0["requests"].as_u64()
+        self.number("requests")
     }
 
     pub(crate) fn failed(&self) -> Option<u64> {
-        self.0["failed"].as_u64()
+        self.number("failed")
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.0[name].as_u64()
+    }
+
+    pub(crate) fn numbers(&self, name: &str) -> Vec<u64> {
+        self.0[name].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
     }
 
     /// The places that have answered a failed request, and how many each.

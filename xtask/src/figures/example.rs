@@ -21,6 +21,11 @@ pub(super) const NEW_PLACE: &str = "B";
 /// The rate at which shares are counted: nothing is replaced meanwhile that it could disturb.
 const RATE_OF_SHARES: u32 = 1_000;
 
+/// 1,000 clients, known by a cookie or a header, while the share of the new version grows.
+pub(super) fn sticky(workspace: &Workspace, by: &'static str) -> Result<Outcome> {
+    outcome(example(workspace, [("--sticky", by.to_owned())]))
+}
+
 /// One rollout by the example.
 pub(super) struct Run {
     pub(super) strategy: &'static str,

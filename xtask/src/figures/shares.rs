@@ -1,6 +1,6 @@
 //! The rows about the routing alone: shares that were asked for against those that requests met.
 
-use super::example::{NEW_PLACE, OLD_PLACE, split};
+use super::example::{self, NEW_PLACE, OLD_PLACE};
 use super::rows::{DOCKER, row};
 use super::{Got, Row};
 use crate::cargo::Workspace;
@@ -10,6 +10,8 @@ use crate::job::Result;
 /// them it would be 22 %.
 const SPLITS: [(u16, u32, u32); 4] = [(1, 4, 4), (5, 4, 4), (50, 4, 4), (5, 7, 2)];
 const REQUESTS: u64 = 20_000;
+/// How many clients the example follows.
+const CLIENTS: u64 = 1_000;
 /// The rest is left out, half of it at either end.
 const LEFT_OUT: f64 = 0.01;
 
@@ -21,11 +23,40 @@ pub(super) fn rows() -> Vec<Row> {
             move |workspace| measure(workspace, percent, old, new),
         )
     });
-    rows.collect()
+    let sticky = ["cookie", "header"].into_iter().map(|by| {
+        row(
+            format!("{DOCKER} sticky by {by}"),
+            format!("{CLIENTS} clients through 1, 10, 50 and 100 %: none goes back, 0 failed"),
+            move |workspace| stay(workspace, by),
+        )
+    });
+    rows.chain(sticky).collect()
+}
+
+fn stay(workspace: &Workspace, by: &'static str) -> Result<Got> {
+    let outcome = example::sticky(workspace, by)?;
+    let report = &outcome.report;
+    let at_new = report.numbers("at_new");
+    // Of clients that never move, or all move at once, nobody could go back.
+    let is_growing = at_new.len() == 4 && at_new.windows(2).all(|two| two[0] < two[1]);
+    let is_met = is_growing
+        && at_new.last() == Some(&CLIENTS)
+        && report.number("back") == Some(0)
+        && report.failed() == Some(0);
+    let told: Vec<_> = at_new.iter().map(u64::to_string).collect();
+    let number = |value: Option<u64>| value.map_or_else(|| "?".into(), |value| value.to_string());
+    let text = format!(
+        "at the new version {}; {} went back, {} failed of {} requests",
+        told.join(", "),
+        number(report.number("back")),
+        number(report.failed()),
+        number(report.requests())
+    );
+    Ok(Got { is_met, text, measured: outcome.report.into(), last_lines: outcome.last_lines })
 }
 
 fn measure(workspace: &Workspace, percent: u16, old: u32, new: u32) -> Result<Got> {
-    let outcome = split(workspace, percent, (old, new), REQUESTS)?;
+    let outcome = example::split(workspace, percent, (old, new), REQUESTS)?;
     let report = &outcome.report;
     let seen = report.answered_by(NEW_PLACE);
     let all = seen + report.answered_by(OLD_PLACE);
