@@ -1,5 +1,6 @@
 //! Where the Engine listens.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -21,13 +22,17 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// What `DOCKER_HOST` names, or the default socket; `DOCKER_TLS_VERIFY` is refused rather than ignored.
     pub(super) fn from_env() -> Result<Self> {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_variables(|name| std::env::var_os(name))
     }
 
-    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         // Set but empty means not set, as to the docker client.
         let get = |name| get(name).filter(|value| !value.is_empty());
         let host = get("DOCKER_HOST").unwrap_or_else(|| DEFAULT_SOCKET.into());
+        // Another Engine than the one that was meant would be worse than none.
+        let host = host.into_string().map_err(|host| {
+            Error::invalid(format!("DOCKER_HOST is {}, which is not UTF-8", host.display()))
+        })?;
         match Self::parse(&host)? {
             Self::Tcp(_) if get("DOCKER_TLS_VERIFY").is_some() => {
                 Err(refused(&host, "DOCKER_TLS_VERIFY asks for TLS"))
@@ -55,9 +60,18 @@ impl Endpoint {
             .with_hint("make a short symbolic link to the socket's directory and name that")),
             "unix" => Ok(Self::Unix(rest.into())),
             "tcp" | "http" => {
-                let has_port =
-                    rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-                Ok(Self::Tcp(if has_port { rest.into() } else { format!("{rest}:{DEFAULT_PORT}") }))
+                // The colons of an IPv6 address are in brackets.
+                let port = rest.rsplit_once(':').map(|(_, port)| port).filter(|p| !p.ends_with(']'));
+                match port {
+                    None => Ok(Self::Tcp(format!("{rest}:{DEFAULT_PORT}"))),
+                    Some(port) if port.parse::<u16>().is_ok_and(|port| port > 0) => {
+                        Ok(Self::Tcp(rest.into()))
+                    }
+                    Some(port) => {
+                        Err(Error::invalid(format!("Docker host {host:?}: {port:?} is no port"))
+                            .with_hint("write tcp://HOST:PORT and nothing after it"))
+                    }
+                }
             }
             "https" => Err(refused(host, "TLS is not supported")),
             "ssh" => Err(refused(host, "ssh is not supported")),
@@ -103,7 +117,7 @@ mod tests {
     fn docker_host_decides_and_tls_is_not_silently_left_out() {
         let from = |set: &[(&str, &str)]| {
             let find = |name: &str| set.iter().find(|(n, _)| *n == name);
-            Endpoint::from_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
+            Endpoint::from_variables(|name| find(name).map(|(_, value)| (*value).into()))
         };
         assert_eq!(from(&[]).unwrap().to_string(), "unix:///var/run/docker.sock");
         let host = ("DOCKER_HOST", "tcp://10.0.0.1:2376");
@@ -111,6 +125,20 @@ mod tests {
         assert!(from(&[host, ("DOCKER_TLS_VERIFY", "")]).is_ok());
         let error = from(&[host, ("DOCKER_TLS_VERIFY", "1")]).unwrap_err();
         assert!(error.message().contains("DOCKER_TLS_VERIFY"), "{error}");
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_read_is_refused_and_not_replaced_by_another() {
+        use std::os::unix::ffi::OsStringExt;
+        for host in ["tcp://h:99999", "tcp://h:2375/v1.41", "tcp://h:0", "unix://", "h:2375"] {
+            let error = Endpoint::parse(host).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{host}");
+            assert!(error.message().contains(host), "{error}");
+        }
+        let host = OsString::from_vec(b"unix:///run/\xff.sock".to_vec());
+        let get = |name: &str| (name == "DOCKER_HOST").then(|| host.clone());
+        let error = Endpoint::from_variables(get).unwrap_err();
+        assert!(error.message().contains("DOCKER_HOST"), "{error}");
     }
 
     #[test]

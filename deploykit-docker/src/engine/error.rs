@@ -43,7 +43,8 @@ impl Failure {
                     404 => ErrorKind::NotFound,
                     409 => ErrorKind::Busy,
                     429 => ErrorKind::Throttled,
-                    503 => ErrorKind::Unavailable,
+                    // By what stands in front of the Engine, if not by itself.
+                    502..=504 => ErrorKind::Unavailable,
                     _ if message.contains("port is already allocated")
                         || message.contains("ddress already in use") =>
                     {

@@ -23,6 +23,7 @@ use http::{HeaderName, Method};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
 
 use crate::logins::{Logins, Proof};
 use endpoint::Endpoint;
@@ -33,6 +34,9 @@ pub(crate) use network::{Network, attachment};
 
 /// How long an ordinary call may take; the Engine is slow only when the machine is.
 const CALL: Duration = Duration::from_secs(60);
+
+/// How long to wait before it is looked again whether somebody else's removal is done.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(900);
@@ -123,6 +127,14 @@ impl Engine {
         failure.into().while_doing(doing, &self.endpoint)
     }
 
+    /// The same for looking and removing: nothing about a release can make the Engine answer 500 to that, so the next
+    /// answer may be another one.
+    pub(crate) fn failed_now(&self, doing: &str, failure: Failure) -> Error {
+        let is_temporary = failure.is(500);
+        let error = self.failed(doing, failure);
+        if is_temporary { error.with_temporary(true) } else { error }
+    }
+
     /// A call whose request or answer holds secrets; see [`raw`].
     async fn private<T: DeserializeOwned>(
         &self,
@@ -200,11 +212,20 @@ impl Engine {
 
     /// Removes a container with its anonymous volumes, killing it if it runs. One that is gone already is fine.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Failure> {
-        let remove = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
-        match self.client.remove_container(id, Some(remove)).await.map_err(Failure::from) {
-            // Somebody else is removing it at this moment: the same end.
-            Err(failure) if failure.is(409) && failure.says("already in progress") => Ok(()),
-            result => absent_is_none(result).map(|_| ()),
+        let began = Instant::now();
+        loop {
+            let remove = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+            match self.client.remove_container(id, Some(remove)).await.map_err(Failure::from) {
+                // Somebody else is removing it at this moment: the same end, but it is not there yet.
+                Err(failure)
+                    if failure.is(409)
+                        && failure.says("already in progress")
+                        && began.elapsed() < CALL =>
+                {
+                    sleep(AGAIN).await;
+                }
+                result => return absent_is_none(result).map(|_| ()),
+            }
         }
     }
 

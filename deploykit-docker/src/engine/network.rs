@@ -128,7 +128,8 @@ impl Engine {
         let failed = |failure| self.failed(&doing, failure);
         let _one_at_a_time = self.networks.lock().await;
         for look in 0..LOOKS {
-            let mut all = self.networks().await.map_err(failed)?;
+            let all = self.networks().await;
+            let mut all = all.map_err(|failure| self.failed_now(&doing, failure))?;
             if let Some(found) = all.iter().position(|network| network.name == name) {
                 return Ok(all.swap_remove(found));
             }

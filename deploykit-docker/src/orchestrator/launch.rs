@@ -92,7 +92,8 @@ impl Docker {
         let mut may_be_fixed = true;
         for _ in 0..TRIES {
             let address = if may_be_fixed {
-                self.choose_address(&network, name, &refused).await.map_err(failed)?
+                let chosen = self.choose_address(&network, name, &refused).await;
+                chosen.map_err(|failure| self.failed_now(&doing, failure))?
             } else {
                 None
             };
@@ -106,12 +107,17 @@ impl Docker {
                 return Ok(());
             };
             if let Some(id) = &id {
-                engine.remove(id).await.map_err(failed)?;
+                engine.remove(id).await.map_err(|failure| self.failed_now(&doing, failure))?;
             }
             if id.is_none() && failure.is(409) {
                 return self.accept_namesake(launch, name, failure).await;
             }
-            if failure.is(404) && failure.says(&format!("network {} not found", network.name)) {
+            if failure.is(404) && failure.says("no such container") {
+                // Another deployer took it for dead before it was started; it makes one of the same name now.
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            } else if failure.is(404)
+                && failure.says(&format!("network {} not found", network.name))
+            {
                 // It went with the last task of another service.
                 network = engine.ensure_network(&network.name).await?;
             } else if failure.says("user configured subnet") {
@@ -128,7 +134,7 @@ impl Docker {
         }
         Err(Error::new(
             ErrorKind::Busy,
-            format!("{doing}: network {} gives it no address in {TRIES} tries", network.name),
+            format!("{doing}: others take its name, or its address on {}, each time", network.name),
         )
         .with_temporary(true))
     }
@@ -159,27 +165,30 @@ impl Docker {
         Ok(network.addresses(name).find(free))
     }
 
-    /// The name is taken: by the same launch going on elsewhere, which is fine, or by something else.
+    /// The name is taken: by the same launch going on elsewhere, which is fine once it has started it, or by something
+    /// else. One that nobody starts, or that is going, is for the next try, which begins with removing it.
     async fn accept_namesake(&self, launch: &Launch, name: &str, taken: Failure) -> Result<()> {
         let doing = format!("create container {name}");
+        let hinted = |error: Error| error.with_hint(format!("remove or rename container {name}"));
         for _ in 0..LOOKS {
             let found =
-                self.inner.engine.inspect(name).await.map_err(|f| self.failed(&doing, f))?;
+                self.inner.engine.inspect(name).await.map_err(|f| self.failed_now(&doing, f))?;
             if let Some(found) = found {
                 let tag = Tag::read(&found.config.labels);
                 let is_same = found.label(labels::SERVICE) == Some(launch.service.as_str())
                     && tag.is_some_and(|tag| {
                         (tag.place, &tag.revision) == (launch.place, &launch.revision)
                     });
-                if is_same {
-                    return Ok(());
+                match found.state.status.as_str() {
+                    _ if !is_same => return Err(hinted(self.failed(&doing, taken))),
+                    "created" | "removing" => {}
+                    _ => return Ok(()),
                 }
-                break;
             }
             // A name is taken before its container can be seen.
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Err(self.failed(&doing, taken).with_hint(format!("remove or rename container {name}")))
+        Err(hinted(self.failed(&doing, taken)).with_temporary(true))
     }
 
     /// Says what in the spec is to be changed, where the Engine's words allow to tell.

@@ -25,7 +25,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use self::changes::{Changes, lock};
 use self::labels::Tag;
 use self::probe::Probes;
-use crate::engine::{Engine, Inspected};
+use crate::engine::{Engine, Failure, Inspected};
 use crate::registry::ensure_image;
 
 /// The network that tasks are reached on unless another one is named.
@@ -115,18 +115,35 @@ impl Docker {
         place: Option<Place>,
     ) -> Result<Vec<Container>> {
         let listed = self.inner.engine.list(&labels::filter(service, place)).await;
-        let listed = listed.map_err(|f| self.failed(&format!("list the tasks of {service}"), f))?;
+        let listed =
+            listed.map_err(|f| self.failed_now(&format!("list the tasks of {service}"), f))?;
         let mut found: Vec<_> = listed.into_iter().filter_map(Container::read).collect();
         found.sort_by(|a, b| (a.number(), &a.name).cmp(&(b.number(), &b.name)));
         Ok(found)
     }
 
-    fn failed(&self, doing: &str, failure: crate::engine::Failure) -> Error {
+    fn failed(&self, doing: &str, failure: Failure) -> Error {
         self.inner.engine.failed(doing, failure)
+    }
+
+    fn failed_now(&self, doing: &str, failure: Failure) -> Error {
+        self.inner.engine.failed_now(doing, failure)
     }
 
     fn is_stopping(&self, container: &str) -> bool {
         lock(&self.inner.stopping).contains(container)
+    }
+
+    /// Refuses the Engine's own networks: on those a task has no address that is its own, or none that it keeps.
+    fn check_network(&self) -> Result<()> {
+        let name = self.network.as_str();
+        let is_mode = ["", "bridge", "default", "host", "none"].contains(&name);
+        if !is_mode && !name.starts_with("container:") {
+            return Ok(());
+        }
+        let what = format!("tasks cannot have addresses of their own on network {name:?}");
+        Err(Error::new(ErrorKind::Unsupported, what)
+            .with_hint("name a network of your own with Docker::with_network"))
     }
 
     /// What a revision stands for, as it was registered here or as a container says.
@@ -149,7 +166,7 @@ impl Docker {
     async fn look(&self, container: &Container) -> Result<Option<Task>> {
         let release = container.tag.release(&container.name)?;
         let doing = format!("look at container {}", container.name);
-        let failed = |failure| self.failed(&doing, failure);
+        let failed = |failure| self.failed_now(&doing, failure);
         let found: Option<Inspected> =
             self.inner.engine.inspect(&container.id).await.map_err(failed)?;
         let Some(found) = found else { return Ok(None) };
@@ -164,7 +181,7 @@ impl Docker {
             let release = container.tag.release(&container.name);
             let grace = release.map_or(Duration::from_secs(30), |r| r.spec.stop_grace);
             let gone = self.inner.engine.stop_and_remove(&container.id, grace).await;
-            gone.map_err(|f| self.failed(&format!("stop container {}", container.name), f))
+            gone.map_err(|f| self.failed_now(&format!("stop container {}", container.name), f))
         });
         let done: Vec<Result<()>> = stream::iter(stops).buffer_unordered(AT_ONCE).collect().await;
         // Each was tried, whatever became of the others.
@@ -204,6 +221,7 @@ impl Orchestrator for Docker {
     /// The revision is the first digits of the release's digest. The image is pulled if this Engine does not have it.
     async fn register(&self, service: &ServiceName, release: &Release) -> Result<RevisionId> {
         container::check(release)?;
+        self.check_network()?;
         ensure_image(&self.inner.engine, &release.image).await?;
         let revision = RevisionId::new(release.digest().short());
         let key = (service.clone(), revision.clone());
@@ -234,7 +252,7 @@ impl Orchestrator for Docker {
         self.remove(containers).await?;
         for network in networks.iter().chain([&self.network]) {
             let removed = self.inner.engine.remove_unused_network(network).await;
-            removed.map_err(|f| self.failed(&format!("remove network {network}"), f))?;
+            removed.map_err(|f| self.failed_now(&format!("remove network {network}"), f))?;
         }
         tracing::debug!(%service, %place, "retired");
         Ok(())

@@ -62,7 +62,7 @@ impl Docker {
         let found = match check {
             Some(health) => match health.status.as_str() {
                 "healthy" => Found::Passes,
-                "unhealthy" => Found::FailsNow { why: health.last_output() },
+                "unhealthy" => Found::FailsNow { why: shorten(&health.last_output()) },
                 _ => Found::NotYet,
             },
             None => {
@@ -143,10 +143,16 @@ fn cause(death: Death, release: &Release) -> String {
     }
 }
 
+/// A task's own words, for one line of a report on somebody's terminal: the task may not write to that as it likes.
 pub(super) fn shorten(line: &str) -> String {
-    let line = line.trim_end();
+    let line: String = line
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LINE_LENGTH + 1)
+        .collect();
     match line.char_indices().nth(LINE_LENGTH) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line.to_owned(),
+        None => line,
     }
 }

@@ -2,6 +2,10 @@
 
 use deploykit_core::{Error, ErrorKind, Release, Result, SecretRef};
 use secrecy::SecretString;
+use tokio::io::AsyncReadExt;
+
+/// What Linux allows for a variable with its name, `=` and closing zero (execve(2): 32 pages).
+const LONGEST: usize = 32 * 4_096;
 
 /// The values of all secrets of a release, by variable.
 pub(super) async fn fetch_all(release: &Release) -> Result<Vec<(String, SecretString)>> {
@@ -14,8 +18,8 @@ pub(super) async fn fetch_all(release: &Release) -> Result<Vec<(String, SecretSt
 
 /// The value that `reference` stands for, for the variable `name`.
 ///
-/// `env:NAME` is this process's environment, `file:/path` a file that this process can read, without its last line
-/// end.
+/// `env:NAME` is this process's environment, `file:/path` a regular file that this process can read, without its last
+/// line end: a pipe would give its value to the first launch only, and might never end.
 async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
     let wrong = |kind, why: &str| Error::new(kind, format!("secret {name} ({reference}): {why}"));
     let value = match reference.as_str().split_once(':') {
@@ -29,7 +33,7 @@ async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
             }
         })?,
         Some(("file", path)) => {
-            let mut value = tokio::fs::read_to_string(path).await.map_err(|error| {
+            let failed = |error: std::io::Error| {
                 let kind = match error.kind() {
                     std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                     std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -38,8 +42,18 @@ async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
                 wrong(kind, "the file cannot be read")
                     .with_hint("make it readable for the deployer")
                     .with_source(error)
-            })?;
-            value.truncate(value.trim_end_matches(['\r', '\n']).len());
+            };
+            // Before it is opened: opening a pipe waits for somebody to write.
+            if !tokio::fs::metadata(path).await.map_err(failed)?.is_file() {
+                return Err(wrong(ErrorKind::Invalid, "it is not a regular file")
+                    .with_hint("write the value into a file of its own"));
+            }
+            let mut value = String::new();
+            let file = tokio::fs::File::open(path).await.map_err(failed)?;
+            let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
+            file.take(most).read_to_string(&mut value).await.map_err(failed)?;
+            let line = value.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+            value.truncate(line.unwrap_or(&value).len());
             value
         }
         _ => {
@@ -49,6 +63,10 @@ async fn fetch(name: &str, reference: &SecretRef) -> Result<SecretString> {
     };
     if value.contains('\0') {
         return Err(wrong(ErrorKind::Invalid, "the value contains a zero byte"));
+    }
+    if name.len() + value.len() + 2 > LONGEST {
+        return Err(wrong(ErrorKind::Invalid, "the value is too long for the environment")
+            .with_hint(format!("at most {LONGEST} bytes with its name; mount the file instead")));
     }
     Ok(value.into())
 }

@@ -8,6 +8,8 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod front;
+mod interference;
 mod jobs;
 mod lifecycle;
 mod refusals;

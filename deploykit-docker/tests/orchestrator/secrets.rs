@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use deploykit_core::Orchestrator;
+use deploykit_core::{ErrorKind, Orchestrator, Place};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::world::{get, http, on_docker};
@@ -73,6 +73,44 @@ async fn a_secret_reaches_the_task_and_never_a_label_a_log_or_a_debug_print() {
         let labels = found[0].labels.clone().unwrap();
         assert!(labels.values().any(|label| label.contains(&reference)));
         assert!(!labels.values().any(|label| label.contains(VALUE)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_is_its_file_without_the_last_line_end() {
+    on_docker("lines", async |world| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "one\ntwo\n\r\n").unwrap();
+        let spec = http().with_secret("KEY", format!("file:{}", file.display()).as_str());
+        let address = world.serve("good", spec).await;
+        assert_eq!(get(&address, "/env?name=KEY").await, "one\ntwo\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_one_is_refused_at_once_without_its_value() {
+    on_docker("nosecrets", async |world| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        std::fs::write(path("long"), VALUE.repeat(10_000)).unwrap();
+        std::fs::write(path("zero"), format!("{VALUE}\0")).unwrap();
+        std::fs::write(path("bytes"), [VALUE.as_bytes(), b"\xff"].concat()).unwrap();
+        let in_dir = ["pipe", "long", "zero", "bytes"].map(|name| path(name).display().to_string());
+        let files = in_dir.into_iter().chain(["/dev/zero".into(), "/".into()]);
+        for file in files {
+            let spec = http().with_secret("KEY", format!("file:{file}").as_str());
+            let revision = world.register("good", spec).await;
+            let wanted = world.wanted(Place::A, &revision, 1);
+            let error = world.docker.launch(&wanted).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.message().contains(&file), "{error}");
+            assert!(!error.report().contains(VALUE), "{error}");
+        }
     })
     .await;
 }
