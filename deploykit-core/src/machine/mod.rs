@@ -466,17 +466,19 @@ impl Machine {
         if side == Side::Candidate {
             self.facts.needed = count;
         }
+        // A stable that was not whole when the rollout began is asked for what it had, not for more.
+        let least = match (&self.facts.stable, side) {
+            (first, Side::Stable) if self.facts.stable_was_unhealthy => {
+                first.as_ref().map_or(0, |first| first.ready)
+            }
+            _ => count,
+        };
         if !within.is_zero() {
-            // A stable that was not whole when the rollout began is asked for what it had, not for more.
-            let least = match (&self.facts.stable, side) {
-                (first, Side::Stable) if self.facts.stable_was_unhealthy => {
-                    first.as_ref().map_or(0, |first| first.ready)
-                }
-                _ => count,
-            };
             self.queue.push_front(Op::AwaitHealthy { side, place, count: least, within });
         }
-        if has < count {
+        // A task that is not ready may be dead for good and count all the same; a launch leaves alone those that live.
+        let lacks = side == Side::Stable && seen.is_some_and(|seen| seen.ready < least);
+        if has < count || lacks {
             self.queue.push_front(Op::Launch { place, count });
             if side == Side::Stable {
                 self.queue.push_front(Op::Register { side });

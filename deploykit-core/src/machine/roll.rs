@@ -97,7 +97,13 @@ impl Machine {
         let mut ops = Vec::new();
         match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
             Batch::Over => return self.next(),
-            Batch::Await(count) => ops.push(healthy(count)),
+            Batch::Await(count) => {
+                // One that is not ready may be dead for good and count all the same.
+                if to == Side::Stable && as_good.ready < count {
+                    ops.push(Op::Launch { place: new, count });
+                }
+                ops.push(healthy(count));
+            }
             Batch::Start(count) => {
                 self.may_have(to, count);
                 if to == Side::Stable {

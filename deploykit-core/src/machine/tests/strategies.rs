@@ -116,6 +116,17 @@ fn a_roll_that_fails_in_the_middle_rolls_back_by_the_same_bounds() {
 }
 
 #[test]
+fn a_roll_whose_deployer_died_while_it_stopped_a_task_gets_another_one_on_the_way_back() {
+    let mut run = Run::new(plan(rolling(1, 0)));
+    run.until("stop A 1");
+    // It has ended, and is there still.
+    run.stable = (2, 1);
+    run.event(Event::Recovered { by: owner() });
+    run.until("launch A 2").until("healthy A 2");
+    assert_eq!(run.end(), Outcome::RolledBack);
+}
+
+#[test]
 fn a_count_that_somebody_raises_in_the_middle_of_a_roll_is_reached() {
     let mut run = Run::new(plan(rolling(1, 0)));
     run.until("stop A 1").answer();

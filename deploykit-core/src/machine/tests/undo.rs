@@ -47,6 +47,19 @@ fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
 }
 
 #[test]
+fn a_stable_whose_task_is_there_but_dead_gets_another_one_before_the_traffic() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.stable = (2, 1);
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.end();
+    assert_eq!(
+        run.since("route B 100 %")[..4],
+        ["survey", "register", "launch A 2", "healthy A 2"]
+    );
+}
+
+#[test]
 fn a_stable_that_cannot_come_back_leaves_the_traffic_where_it_is_served() {
     let mut run = Run::new(plan(full()));
     run.until("route B 100 %").answer();
