@@ -217,7 +217,7 @@ async fn a_canary_of_a_worker_is_refused_with_what_to_do_instead() {
 async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothing() {
     let percent = |share| Weight::percent(share).unwrap();
     let second = Duration::from_secs(1);
-    let cases: [(Box<dyn Strategy>, &str, &str); 9] = [
+    let cases: [(Box<dyn Strategy>, &str, &str); 11] = [
         (
             Box::new(Rolling::new().surge(0).unavailable(0)),
             "surge and unavailable are both zero",
@@ -227,6 +227,12 @@ async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothin
             Box::new(Rolling::new().surge(Amount::percent(0).unwrap()).unavailable(0)),
             "surge and unavailable are both zero",
             "1 at least",
+        ),
+        (Box::new(Rolling::new().surge(Amount::Percent(400))), "surge: 400 % is over", "settings"),
+        (
+            Box::new(Draft::new().launch(Weight::ALL).approve(second).approve(second)),
+            "step 3 (approve): waits for an approval right after one like it",
+            "settings",
         ),
         (Box::new(Rolling::new().watch(["errors"])), "min_ready", "settings"),
         (
@@ -280,6 +286,14 @@ async fn steps_that_were_drafted_for_one_time_are_checked_and_carried_out() {
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_eq!(report.strategy, "steps");
     assert_eq!(world.snapshot(&service).places[&Place::B].ready, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_tasks_than_any_service_has_are_refused() {
+    let (world, service) = world(4, Behaviour::good());
+    let change = Change::to("web:2").with_replicas(u32::MAX);
+    let error = deployer(&world).plan(&service, &Rolling::new(), change).await.unwrap_err();
+    assert!(error.message().contains("4294967295 tasks are asked for"), "{error}");
 }
 
 #[test]

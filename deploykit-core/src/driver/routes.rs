@@ -42,6 +42,15 @@ impl Performer {
             if *routing == change.to {
                 return Ok(Next::Good);
             }
+            // A change that does not show is made again, and much can happen until then.
+            let candidate = self.candidate;
+            if change.leaving.is_none()
+                && change.to.weight(candidate) != Weight::NONE
+                && state.healthy(candidate) == 0
+            {
+                let what = format!("place {candidate} has no healthy target to send requests to");
+                return Err(Error::new(ErrorKind::Unhealthy, what).with_temporary(true));
+            }
             // What we set ourselves is lag; anything else, seen twice running, is somebody else's change.
             if change.ours.contains(routing) {
                 foreign = 0;

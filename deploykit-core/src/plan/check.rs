@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{FORMAT, HookUse, JobUse, Plan, Step, newer};
+use super::{Amount, FORMAT, HookUse, JobUse, Plan, Step, newer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Role;
 use crate::provider::{BalancerCapability, OrchestratorCapability, Point};
@@ -8,6 +8,8 @@ use crate::routing::{Routing, Weight};
 
 /// More steps than anybody reads; a canary in steps of 0.1 % has fewer.
 const MOST_STEPS: usize = 10_000;
+/// More tasks than any one service has; ECS allows 5,000.
+const MOST_TASKS: u32 = 100_000;
 
 /// How far the steps have come while they are checked.
 struct Walk<'a> {
@@ -21,6 +23,8 @@ struct Walk<'a> {
     tested: bool,
     /// The share of the requests so far; none before the first shift.
     weight: Option<Weight>,
+    /// Whether the step before waits for whoever holds the control.
+    asked: bool,
     promoted: bool,
     ended: bool,
     held_gone: bool,
@@ -61,6 +65,7 @@ impl Plan {
             test_open: false,
             tested: false,
             weight: None,
+            asked: false,
             promoted: false,
             ended: false,
             held_gone: false,
@@ -142,6 +147,12 @@ impl Plan {
             return Err(Error::invalid("replicas is 0")
                 .with_hint("ask for at least one task; a service is not removed by deploying it"));
         }
+        let desired = self.desired();
+        if desired > MOST_TASKS {
+            return Err(Error::invalid(format!(
+                "{desired} tasks are asked for, and {MOST_TASKS} is the most"
+            )));
+        }
         self.release.spec.check()?;
         if !orchestrator.sidecars && !self.release.sidecars.is_empty() {
             return Err(Error::new(
@@ -204,6 +215,7 @@ impl Walk<'_> {
         if self.promoted && !matches!(step, Step::Hold { .. } | Step::Retire { .. }) {
             return wrong("comes after promote, where only hold or retire can");
         }
+        let asked = std::mem::take(&mut self.asked);
         for gate in step.gates() {
             gate.judge.check(gate.gate.as_str())?;
         }
@@ -305,6 +317,11 @@ impl Walk<'_> {
                     )
                     .with_hint("set one of them to 1 at least"));
                 }
+                for (name, amount) in [("surge", roll.surge), ("unavailable", roll.unavailable)] {
+                    if let Amount::Percent(percent) = amount {
+                        Amount::percent(percent).map_err(|e| e.within(name))?;
+                    }
+                }
                 if roll.within.is_zero() {
                     return wrong("waits for no time at all");
                 }
@@ -322,7 +339,13 @@ impl Walk<'_> {
                 (self.launched, self.healthy) = (true, true);
                 (self.weight, self.share) = (Some(Weight::ALL), Weight::ALL);
             }
-            Step::Approve { within, gates, .. } => {
+            Step::Approve { approver, within, gates } => {
+                if approver.is_none() && asked {
+                    return wrong(
+                        "waits for an approval right after one like it, and a second word may be meant for the first: name the approvers",
+                    );
+                }
+                self.asked = approver.is_none();
                 if within.is_zero() {
                     return wrong("waits for no time at all");
                 }

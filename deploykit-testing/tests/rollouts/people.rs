@@ -7,7 +7,7 @@ use std::time::Duration;
 use deploykit_core::{
     BalancerCapability, BlueGreen, Change, Deployer, ErrorKind, ImageRef, Launch, Measurement,
     Orchestrator, OrchestratorCapability, Outcome, Place, Plan, Registry, Release, RolloutId,
-    ServiceSpec, Step, gate_fn,
+    Routing, ServiceSpec, Step, gate_fn,
 };
 use deploykit_testing::{Fault, Operation};
 use tokio::time::{sleep, timeout};
@@ -214,4 +214,22 @@ async fn finish_now_over_ten_thousand_soaks_ends_them_all() {
     let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert!(report.duration() < SECOND * 60, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_emptied_while_the_routing_to_it_does_not_show_gets_no_requests() {
+    let stage = Stage::new();
+    stage.world.tune(|settings| {
+        settings.routing_lag = SECOND * 20;
+        settings.balancer = BalancerCapability::all().with_lag(SECOND * 20);
+    });
+    let traffic = stage.traffic();
+    let plan = stage.plan(&BlueGreen::new(), "web:2").await;
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::SetRouting) > 0).await;
+    stage.world.set_routing_by_someone_else(&stage.web, &Routing::all_to(Place::A));
+    stage.world.scale(&stage.web, Place::B, 0).unwrap();
+    let report = rollout.await.unwrap();
+    let tally = traffic.stop().await;
+    assert_eq!((report.outcome, tally.failed), (Outcome::RolledBack, 0), "{tally}");
 }
