@@ -29,7 +29,7 @@ cargo xtask COMMAND
   check               formatting, lints, documentation, each feature alone, the dependency
                       tree of the core, the commands of the README
   parts [--system]    only bring the parts: the images deploykit/testbed:*,
-                      deploykit/haproxy:parts and deploykit/registry:parts;
+                      deploykit/haproxy:parts, deploykit/registry:parts and deploykit/skopeo:parts;
                       --system installs Debian's packages system-wide (needs root)
                       instead of unpacking them under target/parts
   figures [WORD..] [--json]

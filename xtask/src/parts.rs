@@ -1,5 +1,5 @@
 //! The real parts that the tests need, as local images: the service under deployment, the load
-//! balancer and the registry.
+//! balancer, the registry, and skopeo.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,8 +25,8 @@ const TESTBED: [(&str, &str, &str); 7] = [
 /// A part that comes as an official image or as a package.
 struct Bought {
     name: &'static str,
-    /// The official image, unless the variable names another.
-    official: &'static str,
+    /// The official image, where there is one with a short name, unless the variable names another.
+    official: Option<&'static str>,
     variable: &'static str,
     program: Program,
     /// Where the program is in our image.
@@ -40,7 +40,7 @@ struct Bought {
 
 const HAPROXY: Bought = Bought {
     name: "haproxy",
-    official: "haproxy:2.6",
+    official: Some("haproxy:2.6"),
     variable: "DEPLOYKIT_HAPROXY_IMAGE",
     program: Program { package: "haproxy", path: "usr/sbin/haproxy" },
     destination: "usr/local/sbin/haproxy",
@@ -59,7 +59,7 @@ const HAPROXY: Bought = Bought {
 
 const REGISTRY: Bought = Bought {
     name: "registry",
-    official: "registry:2",
+    official: Some("registry:2"),
     variable: "DEPLOYKIT_REGISTRY_IMAGE",
     program: Program { package: "docker-registry", path: "usr/bin/docker-registry" },
     destination: "bin/registry",
@@ -81,6 +81,17 @@ const REGISTRY: Bought = Bought {
     ],
 };
 
+/// Another program that reads registries, so that what was published is not judged by what published it.
+const SKOPEO: Bought = Bought {
+    name: "skopeo",
+    official: None,
+    variable: "DEPLOYKIT_SKOPEO_IMAGE",
+    program: Program { package: "skopeo", path: "usr/bin/skopeo" },
+    destination: "usr/bin/skopeo",
+    changes: &["WORKDIR /", r#"CMD ["skopeo", "--version"]"#],
+    files: &[("var/tmp", None)],
+};
+
 /// `cargo xtask parts`.
 pub(crate) fn run(system: bool) -> Result<()> {
     match bring(&Workspace::read()?, system) {
@@ -95,7 +106,7 @@ pub(crate) fn bring(workspace: &Workspace, system: bool) -> Result<()> {
     let version = docker::engine()?;
     println!("   Docker Engine {version}");
     if system {
-        debian::install(&[HAPROXY.program.package, REGISTRY.program.package])?;
+        debian::install(&[HAPROXY, REGISTRY, SKOPEO].map(|part| part.program.package))?;
     }
     let parts = workspace.target.join("parts");
     let mut missing = Vec::new();
@@ -103,6 +114,7 @@ pub(crate) fn bring(workspace: &Workspace, system: bool) -> Result<()> {
         ("testbed", testbed(workspace, &parts)),
         (HAPROXY.name, HAPROXY.bring(&parts, system)),
         (REGISTRY.name, REGISTRY.bring(&parts, system)),
+        (SKOPEO.name, SKOPEO.bring(&parts, system)),
     ] {
         match outcome {
             Ok(how) => println!("   deploykit/{name}: {how}"),
@@ -153,14 +165,14 @@ fn testbed(workspace: &Workspace, parts: &Path) -> Result<String> {
 
 impl Bought {
     fn bring(&self, parts: &Path, system: bool) -> Result<String> {
-        let official = std::env::var(self.variable).unwrap_or_else(|_| self.official.into());
+        let official = std::env::var(self.variable).ok().or(self.official.map(str::to_owned));
         let image = format!("deploykit/{}:parts", self.name);
         let changes: Vec<_> = self.changes.iter().map(|change| (*change).to_owned()).collect();
         let key = key(&(&official, system, &changes, self.files, self.destination));
         if docker::is_current(&image, &key)? {
             return Ok("up to date".into());
         }
-        if !system {
+        if let Some(official) = official.filter(|_| !system) {
             match docker::adopt(&official, &image, &key, &changes) {
                 Ok(()) => return Ok(format!("the image {official}")),
                 Err(Fault::Interrupted) => return Err(Fault::Interrupted),

@@ -8,6 +8,11 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod credentials;
 mod engine;
 mod publish;
+mod skopeo;
+mod tls;
+mod token;
+mod trouble;
 mod world;
