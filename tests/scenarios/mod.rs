@@ -48,6 +48,7 @@ macro_rules! play_all {
         $play!(ways::a_rolling_update_replaces_a_stable_that_has_no_tasks);
         $play!(ways::a_canary_replaces_a_stable_that_has_no_tasks);
         $play!(ways::a_blue_green_rollout_follows_a_desired_count_that_somebody_changes);
+        $play!(ways::a_rolling_update_follows_a_desired_count_that_somebody_changes);
         $play!(ways::a_canary_follows_a_desired_count_that_somebody_changes);
         $play!(ways::a_rolling_update_leaves_nothing_of_what_was_held_unless_it_fails);
         $play!(ways::a_canary_leaves_nothing_of_what_was_held_unless_it_fails);
@@ -63,6 +64,7 @@ macro_rules! play_all {
 
         $play!(steer::an_abort_at_any_step_before_the_promotion_undoes_all_and_loses_nothing);
         $play!(steer::an_abort_at_any_step_of_a_canary_undoes_all_and_loses_nothing);
+        $play!(steer::an_abort_after_any_change_of_a_rolling_update_undoes_all_and_loses_nothing);
         $play!(steer::an_abort_while_it_is_undone_changes_nothing);
         $play!(steer::a_pause_stops_the_soak_until_it_is_ended);
         $play!(steer::a_paused_rollout_can_be_aborted);

@@ -266,6 +266,15 @@ impl Run {
         self.until("routing", |update| matches!(update, UpdateKind::Routing { .. })).await;
     }
 
+    /// Waits until it has ended, or for something else.
+    pub(crate) async fn ended_or(&mut self, other: impl Future<Output = ()>) {
+        let ended = |update: &UpdateKind| matches!(update, UpdateKind::Ended { .. });
+        tokio::select! {
+            () = self.until("end", ended) => {}
+            () = other => {}
+        }
+    }
+
     pub(crate) async fn end(self) -> Report {
         match tokio::time::timeout(self.patience, self.rollout).await {
             Ok(ended) => ended.unwrap(),

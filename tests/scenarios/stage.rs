@@ -320,6 +320,9 @@ impl Directory {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            remove_stale();
+        }
         // Short: the path of a socket in it must fit.
         let path = std::env::temp_dir().join(format!("dkt-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
@@ -335,5 +338,21 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes what tests left that were killed: the directories of processes that are gone. Where that cannot be seen, nothing.
+fn remove_stale() {
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("dkt-")?.split_once('-'));
+        let Some(pid) = pid.and_then(|(pid, _)| pid.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // Somebody else's, or just removed by another test: no matter.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }

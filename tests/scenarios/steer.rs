@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use deploykit::{Canary, Outcome, Place, Routing, Step, Strategy, UpdateKind, Weight};
+use deploykit_testing::Mutation;
 
 use super::see::*;
 use super::stage::{Stage, Version};
-use super::ways::CANARY;
+use super::ways::{CANARY, ROLLING};
 
 /// Aborts a rollout at each of its steps before the promotion, under load.
 async fn aborted_at_each_step<S: Stage>(stage: &S, strategy: &dyn Strategy) {
@@ -40,6 +41,48 @@ pub(crate) async fn an_abort_at_any_step_of_a_canary_undoes_all_and_loses_nothin
     stage: &S,
 ) {
     aborted_at_each_step(stage, &CANARY.quick()).await;
+}
+
+pub(crate) async fn an_abort_after_any_change_of_a_rolling_update_undoes_all_and_loses_nothing<
+    S: Stage,
+>(
+    stage: &S,
+) {
+    let before = serving(stage).await;
+    let log = &stage.basics().log;
+    let strategy = ROLLING.quick();
+    let mut changes = 0;
+    let all = async {
+        loop {
+            log.clear();
+            changes += 1;
+            let mut run = begin(stage, Version::Better, &strategy).await;
+            let so_many = async {
+                while log.count(is_of_a_batch) < changes {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            run.ended_or(so_many).await;
+            run.control().abort("bob");
+            let report = run.end().await;
+            if report.outcome == Outcome::Promoted {
+                break;
+            }
+            let by = Outcome::Aborted { by: "bob".to_owned() };
+            assert_eq!(report.outcome, by, "after change {changes}: {report}");
+            let shape = seen(stage).await.shape();
+            assert_eq!(shape, before.shape(), "after change {changes}: {report}");
+        }
+    };
+    let ((), tally) = under_load(stage, async || within(stage, ROLLING.bounds(2), all).await).await;
+    assert_lossless(&tally);
+    // Two batches, each of a launch, a change of the routing, a drain, and a stop.
+    assert!(changes >= 8, "it was over after {changes} changes");
+}
+
+fn is_of_a_batch(mutation: &Mutation) -> bool {
+    use Mutation::{Drain, Launch, Routing, Stop};
+    matches!(mutation, Launch(..) | Routing(_) | Drain(_) | Stop(_))
 }
 
 pub(crate) async fn an_abort_while_it_is_undone_changes_nothing<S: Stage>(stage: &S) {

@@ -311,6 +311,7 @@ scenarios! {
     a_canary_replaces_a_stable_that_has_no_tasks: refills(CANARY);
 
     a_blue_green_rollout_follows_a_desired_count_that_somebody_changes: follows(Way::BlueGreen);
+    a_rolling_update_follows_a_desired_count_that_somebody_changes: follows(ROLLING);
     a_canary_follows_a_desired_count_that_somebody_changes: follows(CANARY);
 
     a_rolling_update_leaves_nothing_of_what_was_held_unless_it_fails: makes_room(ROLLING);
