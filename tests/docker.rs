@@ -9,6 +9,8 @@
 )]
 #![allow(clippy::future_not_send, reason = "a test is played where it begins")]
 
+#[path = "docker/connections.rs"]
+mod connections;
 #[path = "docker/stage.rs"]
 mod docker;
 #[path = "docker/parts.rs"]

@@ -10,12 +10,13 @@ use deploykit::docker::{
 };
 use deploykit::{
     Clock, HealthGate, HttpGate, LoadBalancer, Orchestrator, Place, Registry, ServiceName, Store,
-    SystemClock,
+    SystemClock, TcpGate,
 };
 use deploykit_testing::Tally;
 use deploykit_testing::load::{self, Running};
 use tokio::runtime::Runtime;
 
+use crate::connections::Connections;
 use crate::scenarios::stage::{Basics, Kind, Load, Making, Providers, QUICK, Stage, Version};
 
 /// A scenario that takes longer hangs.
@@ -52,7 +53,7 @@ impl Docker {
         let engine = Engine::connect().await.expect("these tests need a Docker Engine");
         let haproxy = match kind {
             Kind::Worker => None,
-            Kind::Http => Some(haproxy(&basics, &engine).await),
+            Kind::Http | Kind::Tcp => Some(haproxy(&basics, &engine).await),
         };
         Self { basics, engine, haproxy, _leavings: leavings }
     }
@@ -78,7 +79,10 @@ fn state(basics: &Basics) -> std::path::PathBuf {
 async fn haproxy(basics: &Basics, engine: &Engine) -> HaProxy {
     let haproxy = builder(basics, engine).start().await.expect("run `cargo xtask parts` first");
     for (service, port) in [(&basics.service, 8080), (&basics.other, 8081)] {
-        let frontend = Frontend::new(port).with_health_path("/health");
+        let frontend = match basics.kind {
+            Kind::Tcp => Frontend::tcp(port),
+            Kind::Http | Kind::Worker => Frontend::new(port).with_health_path("/health"),
+        };
         haproxy.add_service(service, &frontend).await.unwrap();
     }
     haproxy
@@ -118,7 +122,7 @@ pub(crate) fn try_engine(arguments: &[&str]) -> Result<Vec<String>, String> {
 }
 
 impl Stage for Docker {
-    type Load = Running;
+    type Load = Sent;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -171,12 +175,20 @@ impl Stage for Docker {
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {
-        Arc::new(HttpGate::new("/").live().with_max_latency(QUICK))
+        match self.basics.kind {
+            Kind::Tcp => Arc::new(TcpGate::new().live()),
+            Kind::Http | Kind::Worker => {
+                Arc::new(HttpGate::new("/").live().with_max_latency(QUICK))
+            }
+        }
     }
 
-    async fn load(&self, service: &ServiceName) -> Running {
+    async fn load(&self, service: &ServiceName) -> Sent {
         let entry = self.haproxy().observe(service).await.unwrap().entry.unwrap();
-        load::Load::new(entry.url).start().await.unwrap()
+        match entry.url.strip_prefix("tcp://") {
+            Some(address) => Sent::Connections(Connections::start(address.to_owned())),
+            None => Sent::Requests(load::Load::new(entry.url).start().await.unwrap()),
+        }
     }
 
     async fn kill_task(&self, place: Place) {
@@ -207,13 +219,25 @@ impl Stage for Docker {
     }
 }
 
-impl Load for Running {
+/// What is being sent, as the service takes it.
+pub(crate) enum Sent {
+    Requests(Running),
+    Connections(Connections),
+}
+
+impl Load for Sent {
     fn requests(&self) -> u64 {
-        Self::requests(self)
+        match self {
+            Self::Requests(running) => running.requests(),
+            Self::Connections(connections) => connections.requests(),
+        }
     }
 
     async fn stop(self) -> Tally {
-        Self::stop(self).await.tally
+        match self {
+            Self::Requests(running) => running.stop().await.tally,
+            Self::Connections(connections) => connections.stop().await,
+        }
     }
 }
 

@@ -56,6 +56,7 @@ async fn ready(tasks: &[Task], kind: Kind, enough: usize) -> usize {
         asked.spawn(async move {
             match kind {
                 Kind::Worker => true,
+                Kind::Tcp => TcpStream::connect((address, 8080)).await.is_ok(),
                 Kind::Http => match TcpStream::connect((address, 8080)).await {
                     Ok(stream) => get(stream, "/health").await.is_some(),
                     Err(_) => false,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use deploykit::{
     Clock, ErrorKind, HealthGate, LoadBalancer, MemoryStore, Place, Registry, ServiceName, Store,
 };
-use deploykit_testing::{Behaviour, Fault, Operation, RunningTraffic, Tally, Traffic, World};
+use deploykit_testing::{
+    Behaviour, Fault, Operation, RunningTraffic, Tally, Traffic, World, WorldGate,
+};
 use tokio::runtime::Runtime;
 
 use crate::scenarios::stage::{Basics, Kind, Load, Making, Providers, QUICK, Stage, Version};
@@ -41,6 +43,13 @@ impl Fake {
             this.world.image(&this.image(version), behaviour).unwrap();
         }
         this
+    }
+
+    fn gate(&self) -> WorldGate {
+        match self.basics.kind {
+            Kind::Tcp => self.world.tcp_gate(),
+            Kind::Http | Kind::Worker => self.world.http_gate("/").with_max_latency(QUICK),
+        }
     }
 
     /// One for whole series of rollouts: with few requests, and without a disk.
@@ -105,15 +114,19 @@ impl Stage for Fake {
     }
 
     fn smoke(&self) -> Arc<dyn HealthGate> {
-        Arc::new(self.world.http_gate("/").with_max_latency(QUICK))
+        Arc::new(self.gate())
     }
 
     fn live(&self) -> Arc<dyn HealthGate> {
-        Arc::new(self.world.http_gate("/").live().with_max_latency(QUICK))
+        Arc::new(self.gate().live())
     }
 
     async fn load(&self, service: &ServiceName) -> RunningTraffic {
-        self.world.start_traffic(service, Traffic::per_second(self.rate))
+        let traffic = match self.basics.kind {
+            Kind::Tcp => Traffic::connections_per_second(self.rate, Duration::from_secs(1)),
+            Kind::Http | Kind::Worker => Traffic::per_second(self.rate),
+        };
+        self.world.start_traffic(service, traffic)
     }
 
     async fn kill_task(&self, place: Place) {

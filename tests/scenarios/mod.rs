@@ -39,6 +39,10 @@ macro_rules! play_all {
         $play!(ways::a_pooled_rolling_update_that_stops_first_undoes_whatever_is_bad);
         $play!(ways::a_canary_undoes_whatever_is_bad);
         $play!(ways::a_canary_whose_capacity_follows_undoes_whatever_is_bad);
+        $play!(ways::a_tcp_service_is_replaced_by_a_blue_green_rollout: Tcp);
+        $play!(ways::a_tcp_service_is_replaced_by_a_rolling_update: Tcp);
+        $play!(ways::a_tcp_service_is_replaced_by_a_canary: Tcp);
+        $play!(ways::a_tcp_service_that_crashes_is_undone: Tcp);
         $play!(ways::a_service_begins_by_a_rolling_update);
         $play!(ways::a_service_begins_by_a_canary);
         $play!(ways::a_blue_green_rollout_replaces_a_stable_that_is_broken);

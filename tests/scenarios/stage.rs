@@ -20,6 +20,8 @@ use tokio::runtime::Runtime;
 pub(crate) enum Kind {
     /// It answers requests over HTTP, behind a balancer.
     Http,
+    /// It takes connections, behind a balancer that passes them on.
+    Tcp,
     /// It takes its work from elsewhere: nothing sends requests to it, and no balancer is there.
     Worker,
 }
@@ -28,6 +30,7 @@ impl Kind {
     pub(crate) fn spec(self) -> ServiceSpec {
         let spec = match self {
             Self::Http => ServiceSpec::http(8080, "/health"),
+            Self::Tcp => ServiceSpec::tcp(8080),
             Self::Worker => ServiceSpec::worker(),
         };
         spec.with_stop_grace(Duration::from_secs(2))

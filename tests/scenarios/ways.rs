@@ -140,6 +140,14 @@ async fn undoes_all<S: Stage>(stage: &S, way: Way) {
     assert_eq!(tally.failed, tally.failures_of(Place::B), "{tally}");
 }
 
+/// A version that crashes comes in three ways.
+async fn undoes_crashes<S: Stage>(stage: &S) {
+    for way in [Way::BlueGreen, ROLLING, CANARY] {
+        let tally = undoes(stage, way, Version::Crash, &["exited with code 3"]).await;
+        assert_lossless(&tally);
+    }
+}
+
 /// A good version that came by a strategy is rolled back by it, under load.
 async fn goes_back<S: Stage>(stage: &S, way: Way) {
     let before = serving_by(stage, S::COUNT).await;
@@ -274,9 +282,9 @@ async fn makes_room<S: Stage>(stage: &S, way: Way) {
 
 /// A test for each row.
 macro_rules! scenarios {
-    ($($name:ident: $play:ident($($with:expr),+);)*) => {$(
+    ($($name:ident: $play:ident($($with:expr),*);)*) => {$(
         pub(crate) async fn $name<S: Stage>(stage: &S) {
-            $play(stage, $($with),+).await;
+            $play(stage, $($with),*).await;
         }
     )*};
 }
@@ -299,6 +307,11 @@ scenarios! {
     a_rolling_update_is_rolled_back_by_another: goes_back(ROLLING);
     a_pooled_rolling_update_is_rolled_back_by_another: goes_back(POOLED);
     a_canary_is_rolled_back_by_another: goes_back(CANARY);
+
+    a_tcp_service_is_replaced_by_a_blue_green_rollout: promotes(Way::BlueGreen);
+    a_tcp_service_is_replaced_by_a_rolling_update: promotes(ROLLING);
+    a_tcp_service_is_replaced_by_a_canary: promotes(CANARY);
+    a_tcp_service_that_crashes_is_undone: undoes_crashes();
 
     a_service_begins_by_a_rolling_update: begins(ROLLING);
     a_service_begins_by_a_canary: begins(CANARY);
