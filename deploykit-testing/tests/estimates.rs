@@ -232,7 +232,7 @@ async fn text_json_and_mermaid_tell_time_peak_calls_and_the_point_of_no_return()
         for part in [
             format!("up to {} tasks", told.peak_tasks),
             format!("{} changes at providers", told.changes),
-            format!("undone by itself before the end of step {step}"),
+            format!("goes back by itself until step {step} has ended"),
         ] {
             assert!(text.contains(&part), "{part}: {text}");
         }

@@ -98,6 +98,22 @@ async fn an_abort_does_not_cut_a_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_is_announced_with_its_time_limit_when_it_begins() {
+    let stage = Stage::new(Behaviour::good());
+    let plan = stage.plan().await.with_job(Point::PreScaleUp, migrate());
+    let mut rollout = stage.deployer.deploy(plan).await.unwrap();
+    let mut updates = rollout.updates();
+    let told = loop {
+        let kind = updates.next().await.unwrap().kind;
+        if matches!(kind, UpdateKind::Begins { .. } | UpdateKind::Job { .. }) {
+            break kind.to_string();
+        }
+    };
+    assert!(told.starts_with("job migrate at PRE_SCALE_UP begins, "), "{told}");
+    let _ = rollout.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_job_is_told_to_those_who_listen() {
     let stage = Stage::new(Behaviour::good().jobs_exit_with(0, "applied 4"));
     let plan = stage.plan().await.with_job(Point::PreScaleUp, migrate());

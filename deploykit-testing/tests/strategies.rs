@@ -349,3 +349,14 @@ async fn a_canary_can_wait_for_a_person_alone() {
     let plan = deployer.plan(&service, &strategy, Change::to("web:2")).await.unwrap();
     assert!(plan.steps.iter().all(|step| step.name() != "soak"), "{plan}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_with_no_healthy_task_at_all_is_given_up_sooner_than_one_that_lacks_some() {
+    // Less than what a candidate may lack some of its tasks for.
+    let behaviour = Behaviour::good().flaps(Duration::from_secs(20), Duration::from_secs(3));
+    let (world, service) = world(4, behaviour);
+    let strategy = BlueGreen::new().bake(Duration::from_secs(60));
+    let (report, _, _) = run(&world, &service, &strategy).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert!(report.why.as_ref().unwrap().contains("0 of 4 healthy"), "{report}");
+}

@@ -124,10 +124,8 @@ impl Deployer {
     }
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
-        quick("resolve", self.providers.registry.resolve(image)).await.map_err(|e| {
-            e.within(format_args!("image {image}"))
-                .or_hint("look whether the registry has it and can be reached")
-        })
+        let pinned = quick("resolve", self.providers.registry.resolve(image)).await;
+        pinned.map_err(|e| e.or_hint("look whether the registry has it and can be reached"))
     }
 
     /// The steps around what the strategy drafts, checked.

@@ -19,8 +19,9 @@ const CHECKS: Duration = Duration::from_millis(20);
 const DEAD: Duration = Duration::from_secs(1);
 /// How often tasks may die, however quickly they are restarted.
 const DEATHS: u32 = 3;
-/// How long a watched place may lack healthy tasks.
+/// How long a watched place may lack healthy tasks, and how long it may have none at all: then its requests fail.
 const LACKING: Duration = Duration::from_secs(5);
+const EMPTY: Duration = Duration::from_secs(2);
 
 /// A routing that is not ours has to be read this often to be believed.
 const SEEN_TWICE: u32 = 2;
@@ -78,13 +79,14 @@ impl Lacking {
             self.0 = None;
             return None;
         }
-        if now.since(*self.0.get_or_insert(now)) < LACKING {
+        let lacking = now.since(*self.0.get_or_insert(now));
+        if lacking < if healthy == 0 { EMPTY } else { LACKING } {
             return None;
         }
         let trouble =
             look.trouble.as_ref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
         let text =
-            format!("place {place}: {healthy} of {count} healthy for {}{trouble}", human(LACKING));
+            format!("place {place}: {healthy} of {count} healthy for {}{trouble}", human(lacking));
         Some(Error::new(ErrorKind::Unhealthy, text))
     }
 }

@@ -161,6 +161,9 @@ impl Driver {
                 continue;
             }
             debug!(effect = %id, call = call.name(), "begin");
+            if let Some((what, at_most)) = call.announced(self.performer.now()) {
+                self.performer.show(UpdateKind::Begins { what, at_most });
+            }
             let (handle, registration) = AbortHandle::new_pair();
             running.handles.insert(id, (handle, call.is_mutation()));
             let performer = self.performer.clone();
@@ -197,7 +200,11 @@ impl Driver {
             self.writer.append(line).await?;
         }
         let before = (self.machine.step(), self.machine.phase().clone(), self.machine.is_paused());
+        let notes = self.machine.notes().len();
         self.machine.apply(&record);
+        for note in self.machine.notes().iter().skip(notes) {
+            self.performer.show(UpdateKind::Note { text: note.clone() });
+        }
         self.tell(&record, before);
         Ok(())
     }
@@ -207,9 +214,6 @@ impl Driver {
         let tell = |kind| self.performer.tell(&self.updates, kind);
         if let Event::Measured { gate, measurement, .. } = &record.event {
             tell(UpdateKind::Measured { gate: gate.clone(), measurement: measurement.clone() });
-        }
-        if let Event::Done { note: Some(note), .. } = &record.event {
-            tell(UpdateKind::Note { text: note.clone() });
         }
         if paused != self.machine.is_paused() {
             tell(if paused { UpdateKind::Unpaused } else { UpdateKind::Paused });

@@ -134,7 +134,7 @@ impl Performer {
             }
             Call::Drain { place, tasks, until } => self.drain(place, &tasks, until).await,
             Call::Stop { place, tasks } => self.stop(place, &tasks).await,
-            Call::Ask { approver } => self.ask(&approver).await,
+            Call::Ask { approver, until } => self.ask(&approver, until).await,
             Call::Hook { hook, point, why, until } => {
                 self.hook(&hook, point, why, until, revision).await
             }
@@ -221,11 +221,13 @@ impl Performer {
         Ok(Answer::Done(None))
     }
 
-    async fn ask(&self, name: &ApproverName) -> Result<Answer> {
+    async fn ask(&self, name: &ApproverName, until: Timestamp) -> Result<Answer> {
         let approver =
             self.providers.approvers.get(name).ok_or_else(|| missing("approver", name.as_str()))?;
         let release = self.release.image.clone();
-        let request = ApprovalRequest::new(self.service.clone(), self.rollout.clone(), release);
+        let mut request = ApprovalRequest::new(self.service.clone(), self.rollout.clone(), release);
+        request.before = self.before.as_ref().map(|before| before.image.clone());
+        request.until = Some(until);
         // The plan's deadline ends the asking.
         let asked = self.insist(Duration::MAX, || {
             let asked = AssertUnwindSafe(approver.ask(&request)).catch_unwind();

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +7,7 @@ use crate::name::{GateName, JobName, Place, RolloutId, ServiceName};
 use crate::outcome::Outcome;
 use crate::provider::{JobEnd, Measurement};
 use crate::routing::Routing;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, human};
 
 /// Something to show of a rollout in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,14 @@ pub enum UpdateKind {
     Paused,
     /// It goes on.
     Unpaused,
+    /// A hook or a job is begun.
+    Begins {
+        /// Which, and at what point.
+        what: String,
+        /// How long it may take.
+        #[serde(rename = "at_most_ms", with = "crate::time::millis")]
+        at_most: Duration,
+    },
     /// Something that people should know.
     Note {
         /// In words.
@@ -119,10 +128,32 @@ impl fmt::Display for UpdateKind {
             Self::Job { job, end } => write!(f, "job {job}: {end}"),
             Self::Paused => f.write_str("paused"),
             Self::Unpaused => f.write_str("goes on"),
+            Self::Begins { what, at_most } => {
+                write!(f, "{what} begins, {} at most", human(*at_most))
+            }
             Self::Note { text } => write!(f, "note: {text}"),
             Self::Undoing { why } => write!(f, "undoing: {why}"),
-            Self::Ended { outcome, why: None } => write!(f, "{outcome}"),
-            Self::Ended { outcome, why: Some(why) } => write!(f, "{outcome}: {why}"),
+            Self::Ended { outcome, why } => match why {
+                // Who aborted says why.
+                Some(why) if !why.starts_with(&outcome.to_string()) => {
+                    write!(f, "{outcome}: {why}")
+                }
+                _ => write!(f, "{outcome}"),
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abort_is_told_once() {
+        let outcome = Outcome::Aborted { by: "ann".into() };
+        let ended =
+            |why: &str| UpdateKind::Ended { outcome: outcome.clone(), why: Some(why.into()) };
+        assert_eq!(ended("aborted by ann").to_string(), "aborted by ann");
+        assert_eq!(ended("ann refused: late").to_string(), "aborted by ann: ann refused: late");
     }
 }

@@ -56,7 +56,7 @@ pub(crate) enum Call {
     /// Mutation: stop tasks.
     Stop { place: Place, tasks: Vec<TaskId> },
     /// Ask an approver; answered by `Approved` or `Rejected`.
-    Ask { approver: ApproverName },
+    Ask { approver: ApproverName, until: Timestamp },
     /// Mutation: remove a place.
     Retire { place: Place },
     /// Run a hook; awaited like a mutation, and bounded.
@@ -115,6 +115,19 @@ impl Call {
             | Self::Wait { .. }
             | Self::Guard { .. }
             | Self::Drain { .. } => false,
+        }
+    }
+
+    /// What people are told when it begins, and how long it may take from `now` on: of hooks and jobs, which may take long.
+    pub(crate) fn announced(&self, now: Timestamp) -> Option<(String, Duration)> {
+        match self {
+            Self::Hook { hook, point, until, .. } => {
+                Some((format!("hook {hook} at {point}"), until.since(now)))
+            }
+            Self::StartJob(job) => {
+                Some((format!("job {} at {}", job.run.name, job.point), job.run.limit))
+            }
+            _ => None,
         }
     }
 

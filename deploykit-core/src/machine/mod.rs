@@ -280,7 +280,8 @@ impl Machine {
             }
             Event::Rejected { by, why } => {
                 if matches!(self.op, Some(Op::Approve { .. })) {
-                    self.failed(format!("{by} refused: {why}"));
+                    let text = format!("{by} refused: {why}");
+                    self.turn_back(Why { text, aborted_by: Some(by.clone()) });
                 }
             }
             Event::AbortRequested { by } => {

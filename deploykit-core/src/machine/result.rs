@@ -27,6 +27,11 @@ impl Machine {
         }
     }
 
+    /// What people should know, so far.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.facts.notes
+    }
+
     /// How many tasks stable has now, as far as is known here.
     pub(crate) fn tasks(&self) -> u32 {
         let first = self.facts.stable.as_ref().map(|seen| seen.desired);

@@ -162,7 +162,14 @@ impl Machine {
         });
         let first = self.facts.stable.as_ref().map_or(0, |first| first.desired);
         let first = if first == 0 { self.plan.world.desired } else { first };
-        let own = u32::try_from((i64::from(first) + changed).max(1)).unwrap_or(u32::MAX);
+        let with =
+            |changed: i64| u32::try_from((i64::from(first) + changed).max(1)).unwrap_or(u32::MAX);
+        let own = with(changed);
+        if let Some(before) = self.facts.roll.filter(|before| before.changed != changed) {
+            let before = with(before.changed);
+            let note = format!("somebody changed the desired count from {before} to {own}");
+            self.facts.notes.push(note);
+        }
         let desired = match to {
             Side::Candidate => self.plan.replicas.unwrap_or(own),
             // What was asked for is for the new version only.

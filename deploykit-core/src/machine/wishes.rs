@@ -103,7 +103,9 @@ impl Machine {
                 until: self.entered.plus(*within),
             },
             Op::Stop { place, tasks } => Call::Stop { place: *place, tasks: tasks.clone() },
-            Op::Approve { approver, .. } => Call::Ask { approver: approver.clone()? },
+            Op::Approve { approver, within, .. } => {
+                Call::Ask { approver: approver.clone()?, until: self.entered.plus(*within) }
+            }
             Op::Retire { place } => Call::Retire { place: *place },
         };
         Some(call)

@@ -96,7 +96,7 @@ impl Plan {
             counted(changes, "change")
         );
         if let Some(step) = point_of_no_return {
-            text.push_str(&format!("; undone by itself before the end of step {step}"));
+            text.push_str(&format!("; goes back by itself until step {step} has ended"));
         }
         if self.on_orphan == OnOrphan::Continue {
             text.push_str("; goes on if the deployer dies");
@@ -125,7 +125,7 @@ fn passes(count: u32) -> String {
 }
 
 fn under(gates: &[GateUse]) -> String {
-    if gates.is_empty() { String::new() } else { format!(" under {}", names(gates)) }
+    if gates.is_empty() { String::new() } else { format!(", under gate {}", names(gates)) }
 }
 
 fn names(gates: &[GateUse]) -> String {

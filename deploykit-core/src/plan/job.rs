@@ -119,7 +119,8 @@ impl Job {
                 .with_hint(format!("use 1 to {LONGEST_NAME} characters of a-z, 0-9 and -")));
         }
         if time_limit.is_zero() {
-            return Err(Error::invalid(format!("job {name} has no time to run")));
+            return Err(Error::invalid(format!("job {name} has no time to run"))
+                .with_hint("give Job::with_time_limit more than zero"));
         }
         self.release(release).spec.check().map_err(|e| e.within(format_args!("job {name}")))
     }

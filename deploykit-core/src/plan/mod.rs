@@ -384,6 +384,7 @@ impl Plan {
     /// `Newer` for one written by a later version of this library, `Corrupt` for what is not a plan.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
+        #[serde(expecting = "a plan as JSON")]
         struct Head {
             format: u32,
         }

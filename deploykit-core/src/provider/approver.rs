@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::image::PinnedImage;
 use crate::name::{RolloutId, ServiceName};
+use crate::time::Timestamp;
 
 /// Asks people, or a system that does, whether a rollout may go on.
 #[async_trait]
@@ -27,12 +28,16 @@ pub struct ApprovalRequest {
     pub rollout: RolloutId,
     /// What it brings.
     pub release: PinnedImage,
+    /// What it replaces; none for a first deployment.
+    pub before: Option<PinnedImage>,
+    /// When the rollout is undone without an answer.
+    pub until: Option<Timestamp>,
 }
 
 impl ApprovalRequest {
     /// A request, for testing an approver.
     pub fn new(service: ServiceName, rollout: RolloutId, release: PinnedImage) -> Self {
-        Self { service, rollout, release }
+        Self { service, rollout, release, before: None, until: None }
     }
 }
 

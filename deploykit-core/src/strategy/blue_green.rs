@@ -21,6 +21,8 @@ use crate::routing::Weight;
 ///   candidate. No request is cut by that: the candidate is drained first.
 /// * The old place keeps its whole capacity until the rollout has ended.
 /// * A rollback while the old place is held is one change of the routing.
+/// * A candidate that gets requests is undone when a task of it dies, when it has fewer healthy tasks than it should for
+///   5 s, or none for 2 s.
 ///
 /// # Assumptions
 /// * There is room for twice the desired count.

@@ -20,6 +20,8 @@ use crate::routing::Weight;
 /// * The share never goes beyond the step that is being watched.
 /// * The old version keeps its whole capacity until the rollout has ended.
 /// * Until the promotion, any failure, abort or death of the deployer sends all requests back and removes the candidate.
+/// * A candidate that gets requests is undone when a task of it dies, when it has fewer healthy tasks than it should for
+///   5 s, or none for 2 s.
 ///
 /// # Assumptions
 /// * The balancer splits by weight. Both versions can serve side by side, and can use the same data.

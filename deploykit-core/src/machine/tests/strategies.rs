@@ -134,6 +134,8 @@ fn a_count_that_somebody_raises_in_the_middle_of_a_roll_is_reached() {
     run.stable.1 += 3;
     assert_eq!(run.end(), Outcome::Promoted);
     assert_eq!(run.candidate.unwrap().0, 5);
+    let notes = run.machine.report().notes;
+    assert_eq!(notes, ["somebody changed the desired count from 2 to 5"]);
 }
 
 #[test]
@@ -165,10 +167,10 @@ fn an_approval_lets_the_rollout_go_on_and_is_noted() {
 }
 
 #[test]
-fn a_refused_approval_undoes_the_rollout() {
+fn a_refused_approval_aborts_the_rollout() {
     let mut run = waiting();
     run.event(Event::Rejected { by: "ann".into(), why: "it is Friday".into() });
-    assert_eq!(run.end(), Outcome::RolledBack);
+    assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
     assert!(run.machine.report().why.unwrap().contains("it is Friday"));
 }
 
