@@ -118,11 +118,12 @@ impl HealthGate for WorldGate {
                 // Whoever measures stops waiting by himself.
                 timeout: Duration::MAX,
                 client,
+                point: None,
             };
             let mut rng = state.rng;
-            let due = state.send(ask, &mut rng);
+            let sent = state.send(ask, &mut rng);
             state.rng = rng;
-            Ok(due)
+            Ok(sent.due)
         };
         let due =
             self.world.call(Operation::Measure, Some(&context.service), String::new, ask).await?;

@@ -18,6 +18,19 @@ pub(crate) struct Ask {
     /// How long the client waits.
     pub(crate) timeout: Duration,
     pub(crate) client: Client,
+    /// Where on the [`LINE`] the client is, if the balancer knows it again.
+    pub(crate) point: Option<u64>,
+}
+
+/// The places of a routing share a line of so many points, in the order of their letters.
+pub(crate) const LINE: u64 = 1_000_000;
+
+/// What is known of a request once it is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) due: At,
+    /// The place that it was sent to; none for one that had nowhere to go.
+    pub(crate) to: Option<Place>,
 }
 
 /// Over which entry a request comes.
@@ -58,17 +71,19 @@ pub(crate) struct Request {
 }
 
 impl State {
-    /// Sends a request on its way, and says when its answer is due.
-    pub(crate) fn send(&mut self, ask: Ask, rng: &mut Rng) -> At {
-        let (number, now) = (ask.service, self.now);
-        let picked = self.pick(number, ask.road, rng);
-        let (place, task) = match picked {
-            Ok(picked) => picked,
+    /// Sends a request on its way, and says where to and when its answer is due.
+    pub(crate) fn send(&mut self, ask: Ask, rng: &mut Rng) -> Sent {
+        match self.pick(ask.service, ask.road, ask.point, rng) {
+            Ok((place, task)) => Sent { due: self.send_to(place, task, ask, rng), to: Some(place) },
             Err((place, why)) => {
                 self.refuse(ask.client, place, why);
-                return now;
+                Sent { due: self.now, to: place }
             }
-        };
+        }
+    }
+
+    fn send_to(&mut self, place: Place, task: u64, ask: Ask, rng: &mut Rng) -> At {
+        let (number, now) = (ask.service, self.now);
         let Some(entry) =
             self.services.get_mut(number).and_then(|service| service.tasks.get_mut(&task))
         else {
@@ -169,6 +184,7 @@ impl State {
         &self,
         number: usize,
         road: Road,
+        point: Option<u64>,
         rng: &mut Rng,
     ) -> Result<(Place, u64), (Option<Place>, String)> {
         let Some(service) = self.services.get(number) else {
@@ -180,7 +196,8 @@ impl State {
                 None => return Err((None, "no test route is open".into())),
             },
             (Road::Live, Routing::Weighted(weights)) => {
-                let mut draw = rng.below(u64::from(Weight::ALL.get()));
+                let all = u64::from(Weight::ALL.get());
+                let mut draw = point.map_or_else(|| rng.below(all), |point| point * all / LINE);
                 let drawn = weights.iter().find(|(_, weight)| {
                     let share = u64::from(weight.get());
                     let hit = draw < share;
@@ -192,9 +209,21 @@ impl State {
             (Road::Live, Routing::Pooled) => None,
             (Road::Live, routing) => return Err((None, format!("the routing is {routing}"))),
         };
+        let healthy =
+            |target: &&TargetEntry| service.health(target, self.now) == TargetHealth::Healthy;
+        let place = match point {
+            // A client stays with a version, not with a target of it.
+            Some(point) if place.is_none() => {
+                let mut places: Vec<_> =
+                    service.targets.iter().filter(healthy).map(|target| target.place).collect();
+                places.sort();
+                let at = point * places.len() as u64 / LINE;
+                usize::try_from(at).ok().and_then(|at| places.get(at)).copied()
+            }
+            _ => place,
+        };
         let takes = |target: &&TargetEntry| {
-            place.is_none_or(|place| target.place == place)
-                && service.health(target, self.now) == TargetHealth::Healthy
+            place.is_none_or(|place| target.place == place) && healthy(target)
         };
         let count = service.targets.iter().filter(takes).count() as u64;
         let chosen = usize::try_from(rng.below(count)).unwrap_or_default();

@@ -1,10 +1,11 @@
 //! Requests of many clients, sent at a fixed rate whatever becomes of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deploykit_core::ServiceName;
+use deploykit_core::{Place, ServiceName};
 
-use crate::requests::{Answer, Ask, Client, Road};
+use crate::requests::{Answer, Ask, Client, LINE, Road};
 use crate::rng::Rng;
 use crate::state::{At, Event, State};
 use crate::tally::Tally;
@@ -22,6 +23,7 @@ pub struct Traffic {
     slow_percent: u8,
     slow: Duration,
     timeout: Duration,
+    clients: u32,
 }
 
 impl Traffic {
@@ -32,6 +34,7 @@ impl Traffic {
             slow_percent: 5,
             slow: Duration::from_secs(2),
             timeout: Duration::from_secs(5),
+            clients: 0,
         }
     }
 
@@ -52,6 +55,16 @@ impl Traffic {
     pub const fn with_slow(mut self, percent: u8, work: Duration) -> Self {
         self.slow_percent = percent;
         self.slow = work;
+        self
+    }
+
+    /// The requests come from so many clients in turn, and the balancer is sticky: it keeps each client with the version that it
+    /// got, as HAProxy does. [`RunningTraffic::moves`] tells where clients went.
+    ///
+    /// Each client has a point on a line that the places of the routing share in the order of their letters, so a share that
+    /// grows only adds clients. Under a pooled routing they share it by the number of their healthy targets.
+    pub const fn with_sticky_clients(mut self, clients: u32) -> Self {
+        self.clients = clients;
         self
     }
 
@@ -77,9 +90,25 @@ impl RunningTraffic {
 
     /// What became of the requests that have ended so far.
     pub fn tally(&self) -> Tally {
-        let state = self.world.lock();
-        let source = state.sources.get(self.source);
-        source.map(|source| source.tally.clone()).unwrap_or_default()
+        self.of_source(|source| source.tally.clone())
+    }
+
+    /// How many clients' last request went to a place. Only of [sticky clients](Traffic::with_sticky_clients).
+    pub fn clients_of(&self, place: Place) -> usize {
+        let at_place = |client: &&StickyClient| client.last == Some(place);
+        self.of_source(|source| source.clients.iter().filter(at_place).count())
+    }
+
+    /// How often a client that had been sent to one place was sent to another one, by both. Only of
+    /// [sticky clients](Traffic::with_sticky_clients).
+    ///
+    /// A rollout from `A` to `B` moves each of them from `A` to `B` once, and none from `B` to `A`.
+    pub fn moves(&self) -> BTreeMap<(Place, Place), u64> {
+        self.of_source(|source| source.moves.clone())
+    }
+
+    fn of_source<T: Default>(&self, read: impl FnOnce(&Source) -> T) -> T {
+        self.world.lock().sources.get(self.source).map(read).unwrap_or_default()
     }
 
     /// Sends nothing more, waits for what is being answered, and tells what became of all of it.
@@ -111,6 +140,15 @@ pub(crate) struct Source {
     is_open: bool,
     rng: Rng,
     tally: Tally,
+    clients: Vec<StickyClient>,
+    moves: BTreeMap<(Place, Place), u64>,
+}
+
+/// A client that the balancer knows again.
+struct StickyClient {
+    point: u64,
+    /// Where its last request was sent.
+    last: Option<Place>,
 }
 
 /// Streams of loads lie apart from those of tasks, which have their service's number in the highest bits.
@@ -120,14 +158,19 @@ impl State {
     fn add_source(&mut self, service: &ServiceName, traffic: Traffic) -> usize {
         let source = self.sources.len();
         let service = self.find_or_add(service);
+        let mut rng = Rng::new(self.seed, STREAMS + source as u64);
+        let client = |_| StickyClient { point: rng.below(LINE), last: None };
+        let clients = (0..traffic.clients).map(client).collect();
         self.sources.push(Source {
             service,
             traffic,
             began: self.now,
             sent: 0,
             is_open: true,
-            rng: Rng::new(self.seed, STREAMS + source as u64),
+            rng,
             tally: Tally::new(),
+            clients,
+            moves: BTreeMap::new(),
         });
         self.schedule_arrival(source);
         source
@@ -155,6 +198,9 @@ impl State {
         let Some(entry) = self.sources.get_mut(source).filter(|entry| entry.is_open) else {
             return;
         };
+        let sticky =
+            usize::try_from(entry.sent).ok().and_then(|n| n.checked_rem(entry.clients.len()));
+        let point = sticky.and_then(|sticky| Some(entry.clients.get(sticky)?.point));
         entry.sent += 1;
         let mut rng = entry.rng;
         let is_slow = rng.below(100) < u64::from(entry.traffic.slow_percent);
@@ -164,10 +210,17 @@ impl State {
             work: if is_slow { entry.traffic.slow } else { Duration::ZERO },
             timeout: entry.traffic.timeout,
             client: Client::Source(source),
+            point,
         };
-        self.send(ask, &mut rng);
+        let sent = self.send(ask, &mut rng);
         if let Some(entry) = self.sources.get_mut(source) {
             entry.rng = rng;
+            if let Some(client) = sticky.and_then(|sticky| entry.clients.get_mut(sticky))
+                && let Some(to) = sent.to
+                && let Some(from) = client.last.replace(to).filter(|from| *from != to)
+            {
+                *entry.moves.entry((from, to)).or_default() += 1;
+            }
         }
         self.schedule_arrival(source);
     }

@@ -11,6 +11,7 @@ mod outside;
 mod publishing;
 mod routing;
 mod safety;
+mod sticky;
 mod tasks;
 mod tcp;
 
