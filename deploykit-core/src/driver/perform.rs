@@ -208,6 +208,15 @@ impl Performer {
         self.insist(INSIST.max(limit.saturating_mul(2)), call)
             .await
             .map_err(|e| e.within(format_args!("place {place}")))?;
+        if let Some(balancer) = &self.providers.balancer {
+            // Somebody else may have scaled the place after it was drained; whatever he registered is gone now.
+            let read = || quick("read the balancer", balancer.observe(&self.service));
+            if self.insist(INSIST, read).await?.targets_of(place).next().is_some() {
+                let forget = || balancer.set_targets(&self.service, place, &[]);
+                let forget = || quick("remove the targets", forget());
+                self.insist(INSIST, forget).await?;
+            }
+        }
         Ok(Answer::Done(None))
     }
 

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, ErrorKind, OnOrphan, OrchestratorCapability, Outcome, Place,
+    BlueGreen, Change, ErrorKind, OnOrphan, OrchestratorCapability, Outcome, Place, Routing,
 };
-use deploykit_testing::{Blow, Fault, Operation, Part, Tap};
+use deploykit_testing::{Blow, Fault, Operation, Part, Tap, World};
 use tokio::time::sleep;
 
 use crate::stage::{LEASE, SECOND, Stage, careful, half};
 
 /// Whether the routing has been asked to change so often.
-fn routed(times: u64) -> impl Fn(&deploykit_testing::World) -> bool {
+fn routed(times: u64) -> impl Fn(&World) -> bool {
     move |world| world.count(Operation::SetRouting) >= times
 }
 
@@ -113,4 +113,22 @@ async fn an_abort_that_was_written_down_before_a_death_is_not_gone_on_from() {
     let later = stage.world.calls().into_iter().skip(before);
     let forward = later.filter(|c| c.operation == Operation::SetRouting && c.what.contains('B'));
     assert_eq!(forward.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_that_an_autoscaler_registers_while_a_place_is_retired_do_not_stay() {
+    let stage = Stage::new();
+    let plan = stage.plan(&careful(), "web:2").await;
+    stage.world.fail(Fault::delay(Operation::Retire, SECOND * 10));
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    let drained = |world: &World| {
+        let seen = world.snapshot(&stage.web);
+        seen.routing == Routing::all_to(Place::B) && seen.places[&Place::A].targets == 0
+    };
+    stage.until(drained).await;
+    stage.world.scale(&stage.web, Place::A, 4).unwrap();
+    let report = rollout.await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert_eq!(stage.whole(), Ok(Place::B));
+    stage.world.assert_safe();
 }
