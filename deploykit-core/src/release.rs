@@ -60,6 +60,7 @@ pub struct ServiceSpec {
     /// How to tell that a task is ready, where its image does not say so itself.
     pub readiness: Readiness,
     /// The command instead of the image's own; empty for the image's own.
+    /// It takes the place of what a Dockerfile calls CMD: an image's ENTRYPOINT stays, and gets it as arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Environment variables. Not for secrets: they are written to plans and journals.

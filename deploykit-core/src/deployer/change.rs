@@ -65,6 +65,9 @@ impl Change {
     }
 
     /// Sets the desired count; without it the service's own is taken, read at each step. 1 for a new service.
+    ///
+    /// It is a rollout like any other: all tasks are replaced, also where the image stays the same. Who only wants more or
+    /// fewer tasks of what runs scales at the orchestrator.
     pub fn with_replicas(mut self, replicas: u32) -> Self {
         self.replicas = Some(replicas);
         self

@@ -50,6 +50,9 @@ const TOLD_BYTES: usize = 300;
 /// secret with many receivers, and the values of headers are never in errors or `Debug`. Redirects are not followed, and
 /// no proxy is used.
 ///
+/// It does real I/O, which does not fit paused virtual time: in the testing crate's world let the time run, or use
+/// [`hook_fn`](crate::hook_fn).
+///
 /// ```
 /// use deploykit_core::HttpHook;
 ///

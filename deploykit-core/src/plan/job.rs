@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 ///
 /// It runs the main image of the release that is brought, with the service's environment, secrets, mounts, networks and
 /// limits where nothing else is said, but never with the service's command, port or sidecars. Exit code 0 within the time
-/// limit is success.
+/// limit is success. An image whose ENTRYPOINT is the service itself must do something else when it is given the job's
+/// command as arguments; otherwise the job is one more service, until its time limit.
 ///
 /// ```
 /// use deploykit_core::Job;
@@ -36,6 +37,7 @@ pub struct Job {
     /// Its name.
     pub name: JobName,
     /// The command instead of the image's own; empty for the image's own.
+    /// It takes the place of what a Dockerfile calls CMD: an image's ENTRYPOINT stays, and gets it as arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Environment variables beside, or instead of, the service's. Not for secrets: they are written to plans and journals.

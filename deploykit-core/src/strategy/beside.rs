@@ -61,7 +61,9 @@ macro_rules! setters {
             self
         }
 
-        /// How long the old place is kept after the promotion.
+        /// How long the old place is kept after the promotion. The rollout ends at its beginning, and nothing waits for its
+        /// end: the place stays until the next promotion, or until [`Deployer::settle`](crate::Deployer::settle) is called
+        /// after that time.
         pub fn hold(mut self, time: Duration) -> Self {
             self.beside.hold = time;
             self

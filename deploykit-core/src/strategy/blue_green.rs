@@ -9,12 +9,14 @@ use crate::routing::Weight;
 /// The new version beside the old one at full capacity, then all requests at once or in steps.
 ///
 /// # Expected flow
-/// 1. What an earlier rollout still holds is retired.
-/// 2. The candidate is launched with the service's whole desired count and awaited healthy.
-/// 3. With [validation](Self::validate): the test route opens to the candidate, the gates must pass, the route closes.
-/// 4. The requests are shifted, at once or [in steps](Self::shift_in); between steps, and in the final
+/// 1. The candidate is launched with the service's whole desired count and awaited healthy.
+/// 2. With [validation](Self::validate): the test route opens to the candidate, the gates must pass, the route closes.
+/// 3. The requests are shifted, at once or [in steps](Self::shift_in); between steps, and in the final
 ///    [bake](Self::bake), the [background gates](Self::watch) are measured and the candidate's tasks are watched.
-/// 5. The candidate becomes stable. The old place is [held](Self::hold) for a fast rollback, or drained and removed.
+/// 4. The candidate becomes stable. The old place is [held](Self::hold) for a fast rollback, or drained and removed.
+///
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
+/// counts among the tasks.
 ///
 /// # Guarantees
 /// * Until it is promoted, any failure, abort or death of the deployer brings back the old routing, then removes the

@@ -10,11 +10,13 @@ use crate::routing::Weight;
 /// A growing share of the requests for the new version, with a look at it after each step.
 ///
 /// # Expected flow
-/// 1. What an earlier rollout still holds is retired.
-/// 2. For each step: the candidate has the capacity for it, gets the share, and is watched under the
+/// 1. For each step: the candidate has the capacity for it, gets the share, and is watched under the
 ///    [gates](Self::watch), or waits for an [approval](Self::approve_at).
-/// 3. Then everything is shifted, watched for the [bake](Self::bake), and promoted. The old place is
+/// 2. Then everything is shifted, watched for the [bake](Self::bake), and promoted. The old place is
 ///    [held](Self::hold), or drained and removed.
+///
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
+/// counts among the tasks.
 ///
 /// # Guarantees
 /// * The share never goes beyond the step that is being watched.

@@ -8,11 +8,13 @@ use crate::routing::Weight;
 /// The tasks of the old version replaced by those of the new one, a batch at a time.
 ///
 /// # Expected flow
-/// 1. What an earlier rollout still holds is retired.
-/// 2. As many new tasks are started as the surge allows, awaited healthy, and [watched](Self::min_ready).
-/// 3. Requests follow the tasks; as many old ones are drained and stopped as leave enough.
-/// 4. Again, until every old task is gone. Each batch is computed from what is observed then.
-/// 5. The candidate becomes stable.
+/// 1. As many new tasks are started as the surge allows, awaited healthy, and [watched](Self::min_ready).
+/// 2. Requests follow the tasks; as many old ones are drained and stopped as leave enough.
+/// 3. Again, until every old task is gone. Each batch is computed from what is observed then.
+/// 4. The candidate becomes stable.
+///
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
+/// counts among the tasks.
 ///
 /// # Guarantees
 /// * Never more tasks than the desired count and the surge, never fewer that are ready than the desired count without the
