@@ -15,8 +15,8 @@ use crate::routing::Weight;
 ///    [bake](Self::bake), the [background gates](Self::watch) are measured and the candidate's tasks are watched.
 /// 4. The candidate becomes stable. The old place is [held](Self::hold) for a fast rollback, or drained and removed.
 ///
-/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
-/// counts among the tasks.
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it is kept for a rollback, and
+/// counts among the tasks. Where the orchestrator has room for two places only, it is retired first.
 ///
 /// # Guarantees
 /// * Until it is promoted, any failure, abort or death of the deployer brings back the old routing, then removes the

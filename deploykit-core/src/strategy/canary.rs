@@ -15,8 +15,8 @@ use crate::routing::Weight;
 /// 2. Then everything is shifted, watched for the [bake](Self::bake), and promoted. The old place is
 ///    [held](Self::hold), or drained and removed.
 ///
-/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
-/// counts among the tasks.
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it is kept for a rollback, and
+/// counts among the tasks. Where the orchestrator has room for two places only, it is retired first.
 ///
 /// # Guarantees
 /// * The share never goes beyond the step that is being watched.

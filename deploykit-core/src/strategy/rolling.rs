@@ -13,8 +13,8 @@ use crate::routing::Weight;
 /// 3. Again, until every old task is gone. Each batch is computed from what is observed then.
 /// 4. The candidate becomes stable.
 ///
-/// A place that an earlier rollout still holds is retired just before the promotion: until then it serves for a rollback, and
-/// counts among the tasks.
+/// A place that an earlier rollout still holds is retired just before the promotion: until then it is kept for a rollback, and
+/// counts among the tasks. Where the orchestrator has room for two places only, it is retired first.
 ///
 /// # Guarantees
 /// * Never more tasks than the desired count and the surge, never fewer that are ready than the desired count without the
