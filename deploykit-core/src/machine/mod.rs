@@ -392,12 +392,21 @@ impl Machine {
                     Op::StartJob(job) => self.facts.jobs_started.push(job.key.clone()),
                     Op::AwaitJob(job) => self.facts.jobs_ended.push(job.key.clone()),
                     Op::Retire { place } => self.facts.retired.push(*place),
-                    Op::Hold { time } => self.facts.hold_until = Some(self.now.plus(*time)),
+                    Op::Hold { time } => self.hold(*time),
                     _ => {}
                 }
                 self.next();
             }
             _ => {}
+        }
+    }
+
+    fn hold(&mut self, time: Duration) {
+        let until = self.now.plus(time);
+        self.facts.hold_until = Some(until);
+        if let Some(place) = self.facts.held_place(&self.plan) {
+            let text = format!("place {place} is held until {until}; settle removes it after that");
+            self.facts.notes.push(text);
         }
     }
 

@@ -7,7 +7,7 @@ use deploykit_core::{Clock, Release, SystemClock, Task, TaskId, TaskState};
 
 use super::changes::Death;
 use super::labels::Tag;
-use super::probe::{Found, Subject, socket};
+use super::probe::{Found, SETTLED, Subject, socket};
 use super::{Docker, labels};
 use crate::engine::{Failure, Inspected, time};
 
@@ -63,7 +63,7 @@ impl Docker {
             Some(health) => match health.status.as_str() {
                 "healthy" => Found::Passes,
                 "unhealthy" => Found::FailsNow { why: shorten(&health.last_output()) },
-                _ => Found::NotYet,
+                _ => Found::NotYet { why: shorten(&health.last_output()) },
             },
             None => {
                 let subject = Subject {
@@ -81,8 +81,16 @@ impl Docker {
             Found::Passes => Ok(TaskState::Ready),
             Found::FailsNow { why } | Found::Refuses { why } => Ok(TaskState::Unhealthy { why }),
             // It runs at this moment, but it died before and has not been ready since: a crash loop, not a start.
-            Found::NotYet if container.restart_count > 0 => self.account(container, release).await,
-            Found::NotYet => Ok(TaskState::Starting),
+            Found::NotYet { .. } if container.restart_count > 0 => {
+                self.account(container, release).await
+            }
+            // What is asked at a port where nobody listens would start for ever.
+            Found::NotYet { why }
+                if uptime(&container.state.started_at) >= SETTLED && !why.is_empty() =>
+            {
+                Ok(TaskState::Unhealthy { why })
+            }
+            Found::NotYet { .. } => Ok(TaskState::Starting),
         }
     }
 

@@ -34,8 +34,9 @@ const FAILURES: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long the first observation of a task waits for what probing finds.
 const FIRST: Duration = ATTEMPT;
-/// How long a task without a port has to run to count as ready: what cannot start at all has ended by then.
-const SETTLED: Duration = Duration::from_secs(1);
+/// How long a task without a port has to run to count as ready, and one with a port until it is told why it is not: what
+/// cannot start at all has ended by then.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
 /// How long probing goes on when nobody observes any more.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -43,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// It never passed.
-    NotYet,
+    NotYet { why: String },
     /// It never passed, and answers badly.
     Refuses { why: String },
     /// It passes.
@@ -104,7 +105,8 @@ impl Probes {
             }
         };
         let first = timeout(FIRST, found.wait_for(Option::is_some)).await;
-        first.ok().and_then(Result::ok).and_then(|found| found.clone()).unwrap_or(Found::NotYet)
+        let found = first.ok().and_then(Result::ok).and_then(|found| found.clone());
+        found.unwrap_or_else(|| Found::NotYet { why: String::new() })
     }
 }
 
@@ -123,7 +125,7 @@ async fn probe(
         let attempt = timeout(ATTEMPT, attempt(&subject, up)).await;
         let attempt = attempt.unwrap_or_else(|_| Err(format!("no answer in {ATTEMPT:?}")));
         let passed_before =
-            !matches!(*tell.borrow(), None | Some(Found::NotYet | Found::Refuses { .. }));
+            !matches!(*tell.borrow(), None | Some(Found::NotYet { .. } | Found::Refuses { .. }));
         failures = if attempt.is_ok() { 0 } else { failures + 1 };
         // One that has run for long was probably ready before anybody looked from here.
         let in_doubt = failures < FAILURES && (passed_before || subject.up > EAGER_FOR);
@@ -133,7 +135,7 @@ async fn probe(
             Err(why) if passed_before => Some(Found::FailsNow { why }),
             // Whoever does not listen yet starts; whoever answers may say why it is not ready.
             Err(why) if why.contains(" answered ") => Some(Found::Refuses { why }),
-            Err(_) => Some(Found::NotYet),
+            Err(why) => Some(Found::NotYet { why }),
         };
         pause = match found {
             None => DOUBT,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StopContainerOptions};
-use deploykit_core::{Limits, Orchestrator, Place, Readiness, TaskState};
+use deploykit_core::{Limits, Orchestrator, Place, Readiness, ServiceSpec, TaskState};
 
 use crate::world::{failure, http, on_docker};
 
@@ -53,6 +53,17 @@ async fn a_task_that_runs_out_of_memory_says_so() {
         }
         // And it comes back by itself.
         world.until_ready(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_asked_at_a_port_where_nobody_listens_says_so() {
+    on_docker("wrongport", async |world| {
+        let revision = world.register("good", ServiceSpec::http(9090, "/health")).await;
+        world.launch(&revision, 1).await;
+        let says = |why: String| why.contains(":9090") && why.contains("refused");
+        world.until("told why", |place| place.trouble().is_some_and(says)).await;
     })
     .await;
 }
