@@ -32,6 +32,8 @@ use crate::routing::Weight;
 /// * Requests end within the [drain deadline](Self::drain).
 ///
 /// # Caveats
+/// * A desired count that somebody raises meanwhile is followed. One that somebody lowers is not: a task of stable that is
+///   gone counts as lost.
 /// * Without validation and background gates the only thing that is looked at is the health of the tasks.
 /// * A worker has no requests to shift: old and new work at the same time from the launch on.
 /// * A held place costs its capacity until it is settled, by the next rollout or by

@@ -29,6 +29,8 @@ use crate::routing::Weight;
 /// * The balancer splits by weight. Both versions can serve side by side, and can use the same data.
 ///
 /// # Caveats
+/// * A desired count that somebody raises meanwhile is followed. One that somebody lowers is not: a task of stable that is
+///   gone counts as lost.
 /// * At small shares of little traffic a gate sees few requests: a step should last long enough for them.
 /// * Without gates, a canary is a slow blue/green that looks at nothing but the health of the tasks.
 ///
@@ -79,7 +81,7 @@ impl Canary {
         Self::growing(step, shares, every)
     }
 
-    /// From `first` on, `factor` times as much each time.
+    /// From `first` on, `factor` times as much each time; a factor below 2 counts as 2.
     pub fn exponential(first: Weight, factor: u16, every: Duration) -> Self {
         let next = move |share: &u32| Some(share * u32::from(factor.max(2)));
         Self::growing(first, std::iter::successors(Some(u32::from(first.get())), next), every)
