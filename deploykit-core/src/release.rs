@@ -188,6 +188,16 @@ impl ServiceSpec {
         {
             return wrong("readiness", "has a path that does not begin with /");
         }
+        // It may be the secret itself, so it is not shown.
+        if let Some((name, _)) = self.secrets.iter().find(|(_, from)| !from.as_str().contains(':'))
+        {
+            return Err(Error::invalid(format!(
+                "service spec: secret {name} does not say where it is to be fetched"
+            ))
+            .with_hint(
+                "give a reference, such as env:NAME or file:/path, never the value itself",
+            ));
+        }
         for name in self.env.keys().chain(self.secrets.keys()) {
             if name.is_empty() || name.contains(['=', '\0']) {
                 return wrong("env", &format!("has a name that cannot be one: {name:?}"));
@@ -328,5 +338,13 @@ mod tests {
     fn a_spec_that_sets_one_variable_twice_is_refused() {
         let spec = ServiceSpec::worker().with_env("A", "1").with_secret("A", "env:A");
         assert!(spec.check().unwrap_err().to_string().contains("both set A"));
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_reference_is_refused_and_not_shown() {
+        let spec = ServiceSpec::worker().with_secret("PASSWORD", "hunter2");
+        let error = spec.check().unwrap_err();
+        assert!(error.message().contains("secret PASSWORD"), "{error}");
+        assert!(!error.report().contains("hunter2"), "{error}");
     }
 }

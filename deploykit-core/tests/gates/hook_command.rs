@@ -3,7 +3,7 @@ use std::time::Duration;
 use deploykit_core::{CommandHook, ErrorKind, Hook as _, HookContext, Point};
 use tokio::time::timeout;
 
-use crate::undoing;
+use crate::undoing::undoing;
 
 fn shell(script: &str) -> CommandHook {
     CommandHook::new("sh").with_args(["-c", script])

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::server::{Answer, Server};
-use crate::{nobody, undoing};
+use crate::{nobody, undoing::undoing};
 
 /// A path that is as secret as with many receivers.
 fn hook(server: &Server) -> HttpHook {
