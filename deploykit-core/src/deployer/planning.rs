@@ -125,7 +125,12 @@ impl Deployer {
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
         let pinned = quick("resolve", self.providers.registry.resolve(image)).await;
-        pinned.map_err(|e| e.or_hint("look whether the registry has it and can be reached"))
+        pinned.map_err(|e| {
+            // Most registries name it themselves.
+            let named = e.message().contains(&image.to_string());
+            let e = if named { e } else { e.within(format_args!("image {image}")) };
+            e.or_hint("look whether the registry has it and can be reached")
+        })
     }
 
     /// The steps around what the strategy drafts, checked.
