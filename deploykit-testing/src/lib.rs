@@ -5,6 +5,7 @@ mod balancer;
 mod behaviour;
 mod calls;
 mod clock;
+pub mod conformance;
 mod fault;
 mod gate;
 mod jobs;

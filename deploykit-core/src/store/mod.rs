@@ -37,6 +37,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// time to live passes without a [`renew`](Self::renew), or, where the backend can tell, when the process that
     /// holds it dies. Each lease's token is greater than all before it.
     ///
+    /// **Cancellation.** A dropped call may have taken the lease, and nobody knows its token: it ends by its time to live.
+    ///
     /// **Errors.** `Busy`, saying who holds it, where, and since when.
     async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease>;
 
@@ -52,6 +54,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// **Contract.** Only while `lease` is valid and the journal has exactly `expected` lines. Returns the new number
     /// of lines. Each line is one JSON document without a line break.
+    ///
+    /// **Idempotency.** After a lost answer the same call is `StalePlan`, for it has happened: whoever reads knows.
     ///
     /// **Errors.** `Busy` when the lease is not valid; `StalePlan` when the journal has another length; `Invalid` for a
     /// line that cannot be one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deploykit_core::{DirectoryStore, ErrorKind, Store};
 use tokio::time::Instant;
 
-use crate::{Backend as _, Directory, TTL, history, lines, owner, rollout, web};
+use crate::{Directory, TTL, history, lines, owner, rollout, web};
 
 #[tokio::test]
 async fn a_line_cut_off_by_a_power_cut_is_ignored_and_cut_away_by_the_next_append() {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use deploykit_core::{DirectoryStore, ErrorKind, Store};
 
-use crate::{Backend as _, Directory, TTL, history, lines, owner, web};
+use crate::{Directory, TTL, history, lines, owner, web};
 
 /// Where a test's second process finds the store.
 const STORE: &str = "DEPLOYKIT_TEST_STORE";
