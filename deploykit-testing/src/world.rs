@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deploykit_core::{
-    Error, ErrorKind, ImageRef, ImageSource, PinnedImage, Place, Release, Result, Routing,
-    ServiceName, ServiceSpec, TaskId, TaskState,
+    Deployer, DeployerBuilder, Error, ErrorKind, ImageRef, ImageSource, MemoryStore, PinnedImage,
+    Place, Release, Result, Routing, ServiceName, ServiceSpec, TaskId, TaskState,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -155,6 +155,17 @@ impl World {
     /// A clock that shows the world's time; the world began on 2026-01-01.
     pub fn clock(&self) -> WorldClock {
         WorldClock::new(self.clone())
+    }
+
+    /// A deployer to be, of the world's own parts and clock, and of a store in memory that it shares with no other. What a
+    /// test wants otherwise is given after this, and counts: gates, hooks, another store, no balancer.
+    pub fn deployer(&self) -> DeployerBuilder {
+        Deployer::builder()
+            .registry(self.registry())
+            .orchestrator(self.orchestrator())
+            .balancer(self.balancer())
+            .store(MemoryStore::new())
+            .clock(self.clock())
     }
 
     /// A gate that asks for `path`, over the test route unless it is told otherwise.

@@ -22,9 +22,16 @@ const LEASE: Duration = Duration::from_secs(60);
 /// ```compile_fail
 /// let deployer = deploykit_core::Deployer::builder().build();
 /// ```
+///
+/// Without type parameters it is one that lacks nothing.
 #[derive(Debug)]
 #[must_use]
-pub struct DeployerBuilder<R, O, B, S> {
+pub struct DeployerBuilder<
+    R = Arc<dyn Registry>,
+    O = Arc<dyn Orchestrator>,
+    B = Option<Arc<dyn LoadBalancer>>,
+    S = Arc<dyn Store>,
+> {
     registry: R,
     orchestrator: O,
     balancer: B,
@@ -142,14 +149,7 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
     }
 }
 
-impl
-    DeployerBuilder<
-        Arc<dyn Registry>,
-        Arc<dyn Orchestrator>,
-        Option<Arc<dyn LoadBalancer>>,
-        Arc<dyn Store>,
-    >
-{
+impl DeployerBuilder {
     /// The deployer.
     #[must_use]
     pub fn build(self) -> Deployer {

@@ -55,6 +55,26 @@ pub enum Point {
     OnUndone,
 }
 
+impl Point {
+    /// All points in order, those of the way back last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::ReconcileService,
+            Self::PreScaleUp,
+            Self::PostScaleUp,
+            Self::TestTrafficShift,
+            Self::PostTestTrafficShift,
+            Self::PreProductionTrafficShift,
+            Self::ProductionTrafficShift,
+            Self::PostProductionTrafficShift,
+            Self::CleanUp,
+            Self::OnUndo,
+            Self::OnUndone,
+        ]
+        .into_iter()
+    }
+}
+
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
