@@ -8,19 +8,12 @@ use super::see::*;
 use super::stage::{Stage, Version, deployer};
 use super::ways::{CANARY, ROLLING, Way};
 
-/// All points that there are on the way to the end, and the way back.
-const FORWARD: [Point; 9] = [
-    Point::ReconcileService,
-    Point::PreScaleUp,
-    Point::PostScaleUp,
-    Point::TestTrafficShift,
-    Point::PostTestTrafficShift,
-    Point::PreProductionTrafficShift,
-    Point::ProductionTrafficShift,
-    Point::PostProductionTrafficShift,
-    Point::CleanUp,
-];
 const BACK: [Point; 2] = [Point::OnUndo, Point::OnUndone];
+
+/// All points on the way to the end.
+fn forward() -> Vec<Point> {
+    Point::all().filter(|point| !BACK.contains(point)).collect()
+}
 
 /// Deploys with a hook at every point that the rollout comes to; how it ended, and where hooks were run.
 async fn hooked<S: Stage>(
@@ -30,7 +23,7 @@ async fn hooked<S: Stage>(
 ) -> (Outcome, Vec<Point>) {
     let mut plan = plan(stage, version, strategy).await;
     let is_tested = plan.steps.contains(&Step::OpenTest);
-    for point in FORWARD.into_iter().chain(BACK) {
+    for point in Point::all() {
         let of_test = [Point::TestTrafficShift, Point::PostTestTrafficShift].contains(&point);
         if is_tested || !of_test {
             plan = plan.with_hook(point, "note", Duration::from_secs(20));
@@ -50,22 +43,25 @@ async fn noted<S: Stage>(stage: &S, strategy: &dyn Strategy, good: &[Point], cra
 }
 
 pub(crate) async fn hooks_run_at_every_point_of_a_blue_green_rollout<S: Stage>(stage: &S) {
+    let all = forward();
     // It shifts twice.
-    let good = [&FORWARD[..7], &FORWARD[6..]].concat();
-    noted(stage, &careful(), &good, &FORWARD[..2]).await;
+    let good = [&all[..7], &all[6..]].concat();
+    noted(stage, &careful(), &good, &all[..2]).await;
 }
 
 pub(crate) async fn hooks_run_at_every_point_of_a_rolling_update<S: Stage>(stage: &S) {
-    let begun = [&FORWARD[..2], &FORWARD[5..7]].concat();
-    let good = [&begun, &FORWARD[2..3], &FORWARD[7..]].concat();
+    let all = forward();
+    let begun = [&all[..2], &all[5..7]].concat();
+    let good = [&begun, &all[2..3], &all[7..]].concat();
     noted(stage, &ROLLING.quick(), &good, &begun).await;
 }
 
 pub(crate) async fn hooks_run_at_every_point_of_a_canary<S: Stage>(stage: &S) {
+    let all = forward();
     // It shifts three times.
     let shifts = [Point::ProductionTrafficShift; 2];
-    let good = [&FORWARD[..3], &FORWARD[5..6], &shifts, &FORWARD[6..]].concat();
-    noted(stage, &CANARY.quick(), &good, &FORWARD[..2]).await;
+    let good = [&all[..3], &all[5..6], &shifts, &all[6..]].concat();
+    noted(stage, &CANARY.quick(), &good, &all[..2]).await;
 }
 
 pub(crate) async fn a_hook_that_fails_after_the_last_shift_undoes_the_rollout<S: Stage>(stage: &S) {

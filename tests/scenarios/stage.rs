@@ -194,14 +194,7 @@ pub(crate) fn assemble<S: Stage>(
         .build()
 }
 
-type Complete = DeployerBuilder<
-    Arc<dyn Registry>,
-    Arc<dyn Orchestrator>,
-    Option<Arc<dyn LoadBalancer>>,
-    Arc<dyn Store>,
->;
-
-fn gateless<S: Stage>(stage: &S, providers: Providers, tap: &Tap) -> Complete {
+fn gateless<S: Stage>(stage: &S, providers: Providers, tap: &Tap) -> DeployerBuilder {
     let builder = Deployer::builder()
         .registry(providers.registry)
         .orchestrator(tap.wrap(providers.orchestrator));
@@ -213,7 +206,7 @@ fn gateless<S: Stage>(stage: &S, providers: Providers, tap: &Tap) -> Complete {
 }
 
 /// A deployer to be, without gates.
-pub(crate) async fn bare<S: Stage>(stage: &S) -> Complete {
+pub(crate) async fn bare<S: Stage>(stage: &S) -> DeployerBuilder {
     gateless(stage, stage.providers().await, &stage.basics().log.another())
 }
 

@@ -6,18 +6,6 @@ use crate::sky::{Case, Deed, SECOND, VERSIONS, blue_green, canary, rolling};
 use deploykit_core::{ErrorKind, OnOrphan, Place, Point, Routing, Weight};
 use std::time::Duration;
 
-const POINTS: [Point; 9] = [
-    Point::ReconcileService,
-    Point::PreScaleUp,
-    Point::PostScaleUp,
-    Point::PreProductionTrafficShift,
-    Point::ProductionTrafficShift,
-    Point::PostProductionTrafficShift,
-    Point::CleanUp,
-    Point::OnUndo,
-    Point::OnUndone,
-];
-
 #[derive(Clone, Copy, Default)]
 struct Kind {
     steer: bool,
@@ -61,9 +49,12 @@ fn case(seed: u64, kind: Kind) -> Case {
         case.replicas = Some(dice.roll(1, 12));
     }
     if kind.hooks {
+        // No case has a test route.
+        let of_test = [Point::TestTrafficShift, Point::PostTestTrafficShift];
+        let points: Vec<_> = Point::all().filter(|point| !of_test.contains(point)).collect();
         for _ in 0..dice.roll(1, 3) {
             case.hooks.push((
-                dice.pick(&POINTS),
+                dice.pick(&points),
                 dice.pick(&["ok", "ok", "slow", "fails", "panics", "hangs"]),
             ));
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod behaviours;
+#[path = "../common/mod.rs"]
+mod common;
 mod determinism;
 mod draining;
 mod faults;
@@ -21,22 +23,15 @@ use deploykit_core::{
     Endpoint, ImageRef, Launch, LoadBalancer, Orchestrator, Place, Registry, Release, RevisionId,
     RolloutId, Routing, ServiceName, ServiceSpec, TargetHealth, TaskId, TaskState,
 };
-use deploykit_testing::{Behaviour, World};
+use deploykit_testing::World;
+
+pub(crate) use common::world;
 
 pub(crate) const A: Place = Place::A;
 pub(crate) const B: Place = Place::B;
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
-}
-
-/// A world in which `web:1` runs in place A, `count` times, and `web:2` behaves as is said.
-pub(crate) fn world(count: u32, next: Behaviour) -> (World, ServiceName) {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", next).unwrap();
-    let web = world.already_runs("web", "web:1", count).unwrap();
-    (world, web)
 }
 
 pub(crate) async fn register(world: &World, service: &ServiceName, image: &str) -> RevisionId {

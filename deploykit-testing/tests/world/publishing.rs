@@ -1,8 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, ErrorKind, ImageRef, MemoryStore, Outcome, PinnedImage, Publish,
-    PublishEvent, Registry,
+    BlueGreen, Change, ErrorKind, ImageRef, Outcome, PinnedImage, Publish, PublishEvent, Registry,
 };
 use deploykit_testing::{Behaviour, Fault, Operation, World};
 
@@ -34,15 +33,9 @@ async fn what_was_published_is_deployed_by_its_digest() {
     let image = world.registry().publish(&publish).await.unwrap();
     assert_eq!(resolve(&world, "latest").await.unwrap().digest, image.digest);
 
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .build();
-    let plan = deployer.plan(&web, &BlueGreen::new(), Change::to(&image)).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let deployer = world.deployer().build();
+    let rollout = deployer.rollout(&web, &BlueGreen::new(), Change::to(&image)).await.unwrap();
+    let report = rollout.await.unwrap();
     assert_eq!((report.outcome, report.release.digest), (Outcome::Promoted, image.digest));
 }
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use deploykit_core::{
-    BlueGreen, Canary, Change, Deployer, LoadBalancer, MemoryStore, Outcome, Place, Rolling,
-    Routing, Strategy, Weight,
+    BlueGreen, Canary, Change, LoadBalancer, Outcome, Place, Rolling, Routing, Strategy, Weight,
 };
-use deploykit_testing::{Behaviour, Traffic, World};
+use deploykit_testing::{Behaviour, Traffic};
 use tokio::time::sleep;
 
 use crate::{A, B, healthy, launch, ms, world};
@@ -52,24 +51,16 @@ async fn a_growing_share_only_adds_clients_whichever_place_it_is_that_grows() {
 }
 
 /// A rollout, and how clients moved in it.
-async fn rollout(strategy: impl Strategy, image: &str) -> (Outcome, BTreeMap<(Place, Place), u64>) {
-    let world = World::new(11);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", Behaviour::good()).unwrap();
-    world.image("web:bad", Behaviour::good().errors_after_first_live_request()).unwrap();
-    let web = world.already_runs("web", "web:1", 4).unwrap();
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .gate("live", world.http_gate("/").live())
-        .build();
+async fn rollout(
+    strategy: impl Strategy,
+    next: Behaviour,
+) -> (Outcome, BTreeMap<(Place, Place), u64>) {
+    let (world, web) = world(4, next);
+    let deployer = world.deployer().gate("live", world.http_gate("/").live()).build();
     let traffic = world.start_traffic(&web, ALL);
     sleep(ms(1_100)).await;
-    let plan = deployer.plan(&web, &strategy, Change::to(image)).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let rollout = deployer.rollout(&web, &strategy, Change::to("web:2")).await.unwrap();
+    let report = rollout.await.unwrap();
     sleep(ms(1_100)).await;
     (report.outcome, traffic.moves())
 }
@@ -80,16 +71,18 @@ async fn no_client_goes_back_in_a_rollout_of_any_strategy() {
     let canary = Canary::steps(steps.map(|share| (share, ms(5_000))));
     let all = BTreeMap::from([((A, B), u64::from(CLIENTS))]);
     let blue_green = BlueGreen::new().shift_in(steps, ms(5_000));
-    assert_eq!(rollout(blue_green, "web:2").await, (Outcome::Promoted, all.clone()));
-    assert_eq!(rollout(canary, "web:2").await, (Outcome::Promoted, all.clone()));
-    assert_eq!(rollout(Rolling::new(), "web:2").await, (Outcome::Promoted, all.clone()));
-    assert_eq!(rollout(Rolling::new().pooled(), "web:2").await, (Outcome::Promoted, all));
+    let (good, promoted) = (Behaviour::good(), (Outcome::Promoted, all));
+    assert_eq!(rollout(blue_green, good).await, promoted);
+    assert_eq!(rollout(canary, good).await, promoted);
+    assert_eq!(rollout(Rolling::new(), good).await, promoted);
+    assert_eq!(rollout(Rolling::new().pooled(), good).await, promoted);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_undo_takes_back_only_those_who_had_gone() {
     let strategy = BlueGreen::new().shift_in([percent(10)], ms(60_000)).watch(["live"]);
-    let (outcome, moves) = rollout(strategy, "web:bad").await;
+    let bad = Behaviour::good().errors_after_first_live_request();
+    let (outcome, moves) = rollout(strategy, bad).await;
     assert_eq!(outcome, Outcome::RolledBack);
     assert_eq!(moves.get(&(A, B)), moves.get(&(B, A)), "{moves:?}");
     assert!(is_fair(usize::try_from(moves[&(A, B)]).unwrap(), 0.1), "{moves:?}");

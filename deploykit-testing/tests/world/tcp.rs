@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, ErrorKind, HealthGate, LoadBalancer, MemoryStore, Outcome,
-    ServiceName, ServiceSpec, Weight,
+    BlueGreen, Change, Deployer, ErrorKind, HealthGate, LoadBalancer, Outcome, ServiceName,
+    ServiceSpec, Weight,
 };
 use deploykit_testing::{Behaviour, Traffic, World};
 use tokio::time::sleep;
@@ -14,27 +14,16 @@ use crate::{A, B, ms};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn deployer(world: &World) -> Deployer {
-    Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .gate("connects", world.tcp_gate())
-        .build()
-}
-
 /// A world with a database of two tasks, deployed by the deployer that is returned.
 async fn database() -> (World, ServiceName, Deployer) {
     let world = World::new(7);
     for image in ["db:1", "db:2"] {
         world.image(image, Behaviour::good()).unwrap();
     }
-    let (db, deployer) = (ServiceName::new("db").unwrap(), deployer(&world));
+    let db = ServiceName::new("db").unwrap();
+    let deployer = world.deployer().gate("connects", world.tcp_gate()).build();
     let first = Change::to("db:1").with_spec(ServiceSpec::tcp(5432)).with_replicas(2);
-    let plan = deployer.plan(&db, &BlueGreen::new(), first).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let report = deployer.rollout(&db, &BlueGreen::new(), first).await.unwrap().await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     (world, db, deployer)
 }
@@ -51,8 +40,9 @@ async fn connections_last_through_a_rollout_that_has_the_time_to_drain() {
     let (world, db, deployer) = database().await;
     let traffic = world.start_traffic(&db, Traffic::connections_per_second(2, 3 * MINUTE));
     sleep(MINUTE).await;
-    let plan = deployer.plan(&db, &strategy(5 * MINUTE), Change::to("db:2")).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let change = Change::to("db:2");
+    let rollout = deployer.rollout(&db, &strategy(5 * MINUTE), change).await.unwrap();
+    let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     let tally = traffic.stop().await;
     assert!(tally.answers_of(A) > 0 && tally.answers_of(B) > 0, "{tally}");
@@ -65,8 +55,8 @@ async fn connections_that_outlast_the_drain_are_cut_and_told() {
     let (world, db, deployer) = database().await;
     let traffic = world.start_traffic(&db, Traffic::connections_per_second(2, 60 * MINUTE));
     sleep(MINUTE).await;
-    let plan = deployer.plan(&db, &strategy(MINUTE), Change::to("db:2")).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let rollout = deployer.rollout(&db, &strategy(MINUTE), Change::to("db:2")).await.unwrap();
+    let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     let cut = traffic.tally();
     assert!(cut.failed > 0 && cut.failures_of(A) == cut.failed, "{cut}");

@@ -3,23 +3,9 @@
 use super::*;
 use crate::provider::Point;
 
-const POINTS: [Point; 11] = [
-    Point::ReconcileService,
-    Point::PreScaleUp,
-    Point::PostScaleUp,
-    Point::TestTrafficShift,
-    Point::PostTestTrafficShift,
-    Point::PreProductionTrafficShift,
-    Point::ProductionTrafficShift,
-    Point::PostProductionTrafficShift,
-    Point::CleanUp,
-    Point::OnUndo,
-    Point::OnUndone,
-];
-
 /// A plan with a hook at every point.
 fn hooked(draft: Draft) -> Plan {
-    POINTS.into_iter().fold(plan(draft), |plan, point| plan.with_hook(point, "h", 30 * SECOND))
+    Point::all().fold(plan(draft), |plan, point| plan.with_hook(point, "h", 30 * SECOND))
 }
 
 #[test]
@@ -98,23 +84,4 @@ fn a_hook_whose_end_was_not_written_down_runs_again() {
     run.event(Event::Recovered { by: owner() });
     run.until("hook PRE_SCALE_UP");
     assert_eq!(run.end(), Outcome::Promoted);
-}
-
-#[test]
-fn a_rolling_update_has_its_points_too() {
-    let mut run = Run::new(hooked(strategies::rolling(1, 0)));
-    assert_eq!(run.end(), Outcome::Promoted);
-    let hooks: Vec<_> = run.calls.iter().filter(|call| call.starts_with("hook")).collect();
-    assert_eq!(
-        hooks,
-        [
-            "hook RECONCILE_SERVICE",
-            "hook PRE_SCALE_UP",
-            "hook PRE_PRODUCTION_TRAFFIC_SHIFT",
-            "hook PRODUCTION_TRAFFIC_SHIFT",
-            "hook POST_SCALE_UP",
-            "hook POST_PRODUCTION_TRAFFIC_SHIFT",
-            "hook CLEAN_UP",
-        ]
-    );
 }

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Aborted after the last shift, when stable has these tasks, so many that are there and so many that are ready.
+fn aborted(stable: (u32, u32)) -> Run {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.stable = stable;
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run
+}
+
 #[test]
 fn a_candidate_that_never_gets_healthy_is_removed_and_the_routing_left_alone() {
     let mut run = Run::new(plan(full()));
@@ -35,10 +44,7 @@ fn an_undo_is_not_undone() {
 
 #[test]
 fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
-    let mut run = Run::new(plan(full()));
-    run.until("route B 100 %").answer();
-    run.stable = (1, 1);
-    run.event(Event::AbortRequested { by: "ann".into() });
+    let mut run = aborted((1, 1));
     run.end();
     assert_eq!(
         run.since("route B 100 %")[..4],
@@ -48,10 +54,7 @@ fn a_stable_that_lost_tasks_gets_them_back_before_the_traffic() {
 
 #[test]
 fn a_stable_whose_task_is_there_but_dead_gets_another_one_before_the_traffic() {
-    let mut run = Run::new(plan(full()));
-    run.until("route B 100 %").answer();
-    run.stable = (2, 1);
-    run.event(Event::AbortRequested { by: "ann".into() });
+    let mut run = aborted((2, 1));
     run.end();
     assert_eq!(
         run.since("route B 100 %")[..4],
@@ -61,9 +64,7 @@ fn a_stable_whose_task_is_there_but_dead_gets_another_one_before_the_traffic() {
 
 #[test]
 fn a_stable_that_cannot_come_back_leaves_the_traffic_where_it_is_served() {
-    let mut run = Run::new(plan(full()));
-    run.until("route B 100 %").answer();
-    run.event(Event::AbortRequested { by: "ann".into() });
+    let mut run = aborted((2, 2));
     run.until("healthy A 2").fail("no room");
     assert_eq!(run.since("healthy A 2 FAILS"), [""; 0]);
     run.until("healthy A 2");
@@ -131,9 +132,7 @@ fn a_place_that_somebody_else_uses_is_not_removed() {
 
 #[test]
 fn a_candidate_whose_requests_could_not_be_drained_is_not_removed() {
-    let mut run = Run::new(plan(full()));
-    run.until("route B 100 %").answer();
-    run.event(Event::AbortRequested { by: "ann".into() });
+    let mut run = aborted((2, 2));
     run.until("drain B").fail("the balancer is gone");
     assert_eq!(run.end(), Outcome::NeedsOperator);
     assert!(!run.calls.contains(&"retire B".to_owned()));

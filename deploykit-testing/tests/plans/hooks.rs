@@ -1,50 +1,26 @@
-//! Hooks of rollouts in the world.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Hooks of rollouts.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Canary, Change, Deployer, Error, MemoryStore, Outcome, Point, Report, Rolling,
-    ServiceSpec, Strategy, Weight, hook_fn, hook_of,
+    BlueGreen, Canary, Change, Error, Outcome, Point, Report, Rolling, ServiceSpec, Strategy,
+    Weight, hook_fn, hook_of,
 };
 use deploykit_testing::{Behaviour, World};
 
+use crate::world;
+
 const TIME: Duration = Duration::from_secs(30);
 
-const ALL: [Point; 11] = [
-    Point::ReconcileService,
-    Point::PreScaleUp,
-    Point::PostScaleUp,
-    Point::TestTrafficShift,
-    Point::PostTestTrafficShift,
-    Point::PreProductionTrafficShift,
-    Point::ProductionTrafficShift,
-    Point::PostProductionTrafficShift,
-    Point::CleanUp,
-    Point::OnUndo,
-    Point::OnUndone,
-];
-
-/// Deploys `web:2` blue/green, with every hook written down as it is run, and `broken` failing.
+/// Deploys `web:2`, with every hook written down as it is run, and `broken` failing.
 async fn run(
-    points: &[Point],
-    behaviour: Behaviour,
-    broken: Option<Point>,
-) -> (Report, Vec<String>) {
-    run_by(&BlueGreen::new(), points, behaviour, broken).await
-}
-
-async fn run_by(
     strategy: &dyn Strategy,
     points: &[Point],
     behaviour: Behaviour,
     broken: Option<Point>,
 ) -> (Report, Vec<String>) {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", behaviour).unwrap();
-    let web = world.already_runs("web", "web:1", 2).unwrap();
+    let (world, web) = world(2, behaviour);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = hook_fn({
         let seen = Arc::clone(&seen);
@@ -55,15 +31,7 @@ async fn run_by(
             async move { if fails { Err(Error::invalid("it is Friday")) } else { Ok(()) } }
         }
     });
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .gate("smoke", world.http_gate("/"))
-        .hook("note", note)
-        .build();
+    let deployer = world.deployer().gate("smoke", world.http_gate("/")).hook("note", note).build();
     let mut plan = deployer.plan(&web, strategy, Change::to("web:2")).await.unwrap();
     for point in points {
         plan = plan.with_hook(*point, "note", TIME);
@@ -73,24 +41,17 @@ async fn run_by(
     (report, seen)
 }
 
-#[tokio::test(start_paused = true)]
-async fn hooks_run_at_their_points_and_know_the_rollout() {
-    let points = [Point::PreScaleUp, Point::CleanUp, Point::OnUndo];
-    let (report, seen) = run(&points, Behaviour::good(), None).await;
-    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
-    assert_eq!(seen, ["PRE_SCALE_UP B", "CLEAN_UP B"]);
-}
-
 /// Every strategy, with the points that it comes to.
 fn strategies() -> [(Box<dyn Strategy>, Vec<Point>); 4] {
     let half = Weight::percent(50).unwrap();
     let without_test =
         |point: &Point| !matches!(point, Point::TestTrafficShift | Point::PostTestTrafficShift);
-    let mut in_two: Vec<_> = ALL[..9].to_vec();
+    let forward: Vec<_> = Point::all().take(9).collect();
+    let mut in_two = forward.clone();
     in_two.insert(7, Point::ProductionTrafficShift);
     let of_canary = in_two.iter().copied().filter(without_test).collect();
     [
-        (Box::new(BlueGreen::new().validate(["smoke"])), ALL[..9].to_vec()),
+        (Box::new(BlueGreen::new().validate(["smoke"])), forward),
         (Box::new(BlueGreen::new().validate(["smoke"]).shift_in([half], TIME).hold(TIME)), in_two),
         (Box::new(Canary::steps([(half, TIME)])), of_canary),
         (
@@ -108,6 +69,13 @@ fn strategies() -> [(Box<dyn Strategy>, Vec<Point>); 4] {
     ]
 }
 
+/// Each of these points once, and the two of the way back.
+fn asked(points: &[Point]) -> Vec<Point> {
+    let is_asked =
+        |point: &Point| points.contains(point) || [Point::OnUndo, Point::OnUndone].contains(point);
+    Point::all().filter(is_asked).collect()
+}
+
 fn lines(points: &[Point]) -> Vec<String> {
     points.iter().map(|point| format!("{point} B")).collect()
 }
@@ -115,11 +83,7 @@ fn lines(points: &[Point]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn every_point_of_a_strategy_comes_in_order_and_no_other() {
     for (strategy, points) in strategies() {
-        let mut asked = points.clone();
-        asked.sort();
-        asked.dedup();
-        asked.extend([Point::OnUndo, Point::OnUndone]);
-        let (report, seen) = run_by(&strategy, &asked, Behaviour::good(), None).await;
+        let (report, seen) = run(&strategy, &asked(&points), Behaviour::good(), None).await;
         assert_eq!(report.outcome, Outcome::Promoted, "{report}");
         assert_eq!(seen, lines(&points), "{strategy:?}");
     }
@@ -128,12 +92,9 @@ async fn every_point_of_a_strategy_comes_in_order_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn whatever_point_a_hook_fails_at_it_is_undone_between_the_two_points_of_the_way_back() {
     for (strategy, points) in strategies() {
-        let mut asked = points.clone();
-        asked.sort();
-        asked.dedup();
-        asked.extend([Point::OnUndo, Point::OnUndone]);
         for broken in points.iter().copied().filter(|point| *point != Point::CleanUp) {
-            let (report, seen) = run_by(&strategy, &asked, Behaviour::good(), Some(broken)).await;
+            let (report, seen) =
+                run(&strategy, &asked(&points), Behaviour::good(), Some(broken)).await;
             assert_eq!(report.outcome, Outcome::RolledBack, "{strategy:?}: {report}");
             let upto = points.iter().position(|point| *point == broken).unwrap();
             let mut expected = points[..=upto].to_vec();
@@ -144,26 +105,38 @@ async fn whatever_point_a_hook_fails_at_it_is_undone_between_the_two_points_of_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_fails_on_the_way_back_or_after_the_promotion_is_only_noted() {
-    let never = Behaviour::good().crashes();
-    for broken in [Point::OnUndo, Point::OnUndone] {
-        let (report, seen) = run(&[Point::OnUndo, Point::OnUndone], never, Some(broken)).await;
+async fn the_report_says_which_hook_failed_where_and_why() {
+    let (broken, strategy) = (Point::PostScaleUp, BlueGreen::new());
+    let (report, _) = run(&strategy, &[broken], Behaviour::good(), Some(broken)).await;
+    let why = report.why.unwrap();
+    assert!(why.contains("note at POST_SCALE_UP: it is Friday"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_on_the_way_back_is_only_noted() {
+    let (back, never) = ([Point::OnUndo, Point::OnUndone], Behaviour::good().crashes());
+    for broken in back {
+        let (report, seen) = run(&BlueGreen::new(), &back, never, Some(broken)).await;
         assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
-        assert_eq!(seen, ["ON_UNDO B", "ON_UNDONE B"]);
+        assert_eq!(seen, lines(&back));
         let note = format!("note at {broken}: it is Friday");
         assert!(report.notes.iter().any(|line| line.contains(&note)), "{report}");
     }
-    let (report, _) = run(&[Point::CleanUp], Behaviour::good(), Some(Point::CleanUp)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_after_the_promotion_is_noted_and_the_old_place_removed_all_the_same() {
+    let (broken, strategy) = (Point::CleanUp, BlueGreen::new());
+    let (report, _) = run(&strategy, &[broken], Behaviour::good(), Some(broken)).await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
-    assert!(report.notes.iter().any(|line| line.contains("note at CLEAN_UP")), "{report}");
+    let note = "note at CLEAN_UP: it is Friday";
+    assert!(report.notes.iter().any(|line| line.contains(note)), "{report}");
+    assert!(report.steps.iter().any(|step| step.name == "retire" && step.ended > Some(step.began)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_is_told_what_is_rolled_out_what_it_replaces_and_why_it_is_undone() {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", Behaviour::good().crashes()).unwrap();
-    let web = world.already_runs("web", "web:1", 2).unwrap();
+    let (world, web) = world(2, Behaviour::good().crashes());
     let told = Arc::new(Mutex::new(Vec::new()));
     let note = hook_fn({
         let told = Arc::clone(&told);
@@ -172,14 +145,7 @@ async fn a_hook_is_told_what_is_rolled_out_what_it_replaces_and_why_it_is_undone
             async { Ok(()) }
         }
     });
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .hook("note", note)
-        .build();
+    let deployer = world.deployer().hook("note", note).build();
     let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
     let (release, before) = (plan.release.clone(), plan.before.clone());
     let plan = plan.with_hook(Point::PreScaleUp, "note", TIME);
@@ -196,23 +162,13 @@ async fn a_hook_is_told_what_is_rolled_out_what_it_replaces_and_why_it_is_undone
 async fn a_hook_that_would_never_run_is_refused_and_the_points_that_there_are_are_told() {
     let world = World::new(7);
     world.image("web:1", Behaviour::good()).unwrap();
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .hook("test", hook_fn(|_| async { Ok(()) }))
-        .build();
+    let deployer = world.deployer().hook("test", hook_fn(|_| async { Ok(()) })).build();
     let first = Change::to("web:1").with_spec(ServiceSpec::http(8080, "/health"));
     let plan = deployer.plan("web", &BlueGreen::new(), first).await.unwrap();
     let wrong = plan.clone().with_hook(Point::PostTestTrafficShift, "test", TIME);
     let error = deployer.deploy(wrong).await.unwrap_err();
     assert!(error.to_string().contains("test would never run"), "{error}");
     assert!(error.hint().unwrap().contains("POST_SCALE_UP"), "{error}");
-    let wrong = plan.clone().with_hook(Point::PreScaleUp, "test", Duration::ZERO);
-    let error = deployer.deploy(wrong).await.unwrap_err();
-    assert!(error.to_string().contains("test has no time to run"), "{error}");
     assert!(world.calls().is_empty());
     // There is nothing to clean up yet, which is no mistake.
     let plan = plan.with_hook(Point::CleanUp, "test", TIME);
@@ -221,57 +177,36 @@ async fn a_hook_that_would_never_run_is_refused_and_the_points_that_there_are_ar
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_fails_undoes_the_rollout_and_says_why() {
-    let points = [Point::PostScaleUp, Point::OnUndo, Point::OnUndone];
-    let (report, seen) = run(&points, Behaviour::good(), Some(Point::PostScaleUp)).await;
-    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
-    assert!(report.why.unwrap().contains("note at POST_SCALE_UP: it is Friday"));
-    assert_eq!(seen, ["POST_SCALE_UP B", "ON_UNDO B", "ON_UNDONE B"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_that_fails_after_the_promotion_is_noted_and_the_old_place_removed_all_the_same() {
-    let (report, _) = run(&[Point::CleanUp], Behaviour::good(), Some(Point::CleanUp)).await;
-    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
-    assert!(report.notes.iter().any(|note| note.contains("it is Friday")), "{report}");
-    assert!(report.steps.iter().any(|step| step.name == "retire" && step.ended > Some(step.began)));
+async fn a_hook_without_time_to_run_is_refused() {
+    let (world, web) = world(2, Behaviour::good());
+    let deployer = world.deployer().hook("test", hook_fn(|_| async { Ok(()) })).build();
+    let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
+    let wrong = plan.with_hook(Point::PreScaleUp, "test", Duration::ZERO);
+    let error = deployer.deploy(wrong).await.unwrap_err();
+    assert!(error.to_string().contains("test has no time to run"), "{error}");
+    assert!(world.calls().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_as_a_hook_undoes_what_it_finds_bad() {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", Behaviour::good().slow(Duration::from_secs(3))).unwrap();
-    let web = world.already_runs("web", "web:1", 2).unwrap();
+    let (world, web) = world(2, Behaviour::good().slow(Duration::from_secs(3)));
     let quick = world.http_gate("/").live().with_max_latency(Duration::from_secs(1));
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .hook("check", hook_of(quick))
-        .build();
+    let deployer = world.deployer().hook("check", hook_of(quick)).build();
     let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
     let plan = plan.with_hook(Point::PostProductionTrafficShift, "check", TIME);
     let report = deployer.deploy(plan).await.unwrap().await.unwrap();
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let why = report.why.unwrap();
+    assert!(
+        why.contains("check at POST_PRODUCTION_TRAFFIC_SHIFT") && why.contains("over"),
+        "{why}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_does_not_end_in_time_undoes_the_rollout() {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    world.image("web:2", Behaviour::good()).unwrap();
-    let web = world.already_runs("web", "web:1", 2).unwrap();
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .hook("slow", hook_fn(|_| std::future::pending()))
-        .build();
+    let (world, web) = world(2, Behaviour::good());
+    let deployer = world.deployer().hook("slow", hook_fn(|_| std::future::pending())).build();
     let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
     let plan = plan.with_hook(Point::PreScaleUp, "slow", TIME);
     let report = deployer.deploy(plan).await.unwrap().await.unwrap();
@@ -281,16 +216,8 @@ async fn a_hook_that_does_not_end_in_time_undoes_the_rollout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_with_a_hook_that_nobody_gave_is_refused_before_anything_moves() {
-    let world = World::new(7);
-    world.image("web:1", Behaviour::good()).unwrap();
-    let web = world.already_runs("web", "web:1", 2).unwrap();
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
-        .build();
+    let (world, web) = world(2, Behaviour::good());
+    let deployer = world.deployer().build();
     let plan = deployer.plan(&web, &BlueGreen::new(), Change::restart()).await.unwrap();
     let error = deployer.deploy(plan.with_hook(Point::CleanUp, "tell", TIME)).await.unwrap_err();
     assert!(error.to_string().contains("hook \"tell\""), "{error}");

@@ -1,13 +1,12 @@
 //! What a plan tells about itself, compared with what the world saw when it ran.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deploykit_core::{
-    Amount, BlueGreen, Canary, Change, Deployer, GateUse, Job, Judge, Measurement, MemoryStore,
-    OnOrphan, Outcome, Plan, Point, Rolling, ServiceSpec, Strategy, Weight, gate_fn, hook_fn,
+    Amount, BlueGreen, Canary, Change, Deployer, GateUse, Job, Judge, Measurement, OnOrphan,
+    Outcome, Plan, Point, Rolling, ServiceSpec, Strategy, Weight, gate_fn, hook_fn,
 };
 use deploykit_testing::{Behaviour, World};
 use serde_json::Value;
@@ -64,25 +63,11 @@ fn world() -> World {
 }
 
 fn deployer(world: &World) -> Deployer {
-    Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(MemoryStore::new())
-        .clock(world.clock())
+    world
+        .deployer()
         .gate("good", gate_fn(|_| async { Ok(Measurement::pass("fine")) }))
         .hook("note", hook_fn(|_| async { Ok(()) }))
         .approver("boss", Boss)
-        .build()
-}
-
-fn of_worker(world: &World) -> Deployer {
-    Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .without_balancer()
-        .store(MemoryStore::new())
-        .clock(world.clock())
         .build()
 }
 
@@ -165,7 +150,7 @@ async fn a_first_deployment_and_another_count_are_as_the_plan_told() {
 async fn a_worker_is_as_the_plan_told() {
     for strategy in of_workers() {
         let world = world();
-        let deployer = of_worker(&world);
+        let deployer = world.deployer().without_balancer().build();
         for image in ["web:1", "web:2"] {
             let change = Change::to(image).with_spec(ServiceSpec::worker()).with_replicas(4);
             let plan = deployer.plan("web", &strategy, change).await.unwrap();
@@ -192,12 +177,9 @@ async fn hooks_and_jobs_are_as_the_plan_told() {
 #[tokio::test(start_paused = true)]
 async fn tasks_that_become_ready_one_after_the_other_cost_one_call_more_each_at_most() {
     for strategy in strategies() {
-        let world = World::new(7);
-        world.image("web:1", Behaviour::good()).unwrap();
         // Up to a second apart.
         let slow = Behaviour::good().starts_in(Duration::from_secs(10));
-        world.image("web:2", slow).unwrap();
-        let web = world.already_runs("web", "web:1", 4).unwrap();
+        let (world, web) = crate::world(4, slow);
         let deployer = deployer(&world);
         let plan = deployer.plan(&web, &strategy, Change::to("web:2")).await.unwrap();
         let told = plan.estimate().changes as usize;
