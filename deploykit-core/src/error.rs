@@ -12,7 +12,10 @@ pub enum ErrorKind {
     Invalid,
     /// The service, image, revision or rollout that was named does not exist.
     NotFound,
-    /// Somebody else holds it: the service's lease, a port, a name.
+    /// Somebody else decides about the service: its lease is held, a rollout of it has not ended, or the lease that was
+    /// shown is not valid any more.
+    Conflict,
+    /// Somebody else has it: a port, a place, a name.
     Busy,
     /// The world is no longer the one that the plan was made for.
     StalePlan,

@@ -150,7 +150,7 @@ async fn what_cannot_be_undone_needs_an_operator_and_is_undone_when_that_is_mend
         let deployer = deployer(stage).await;
         let change = Change::to(stage.image(Version::Good));
         let error = refused(stage, deployer.plan(service, &plain(), change)).await;
-        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 
         stage.world.heal();
         let (report, tally) = under_load(stage, async || {

@@ -21,7 +21,7 @@ pub(crate) async fn recover<S: Stage>(stage: &S, deployer: &Deployer) -> deployk
     let wait = async {
         loop {
             match deployer.recover(&stage.basics().service).await {
-                Err(error) if error.kind() == ErrorKind::Busy => {
+                Err(error) if error.kind() == ErrorKind::Conflict => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 other => return other.map(found),
@@ -108,7 +108,7 @@ pub(crate) async fn a_service_whose_deployer_died_is_not_deployed_before_it_is_r
     let service = &stage.basics().service;
     let change = deploykit::Change::to(stage.image(Version::Better));
     let error = refused(stage, deployer.plan(service, &plain(), change)).await;
-    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.message().contains("mallory"), "{error}");
     assert!(error.hint().unwrap().contains("recover"), "{error}");
 }

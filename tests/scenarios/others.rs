@@ -28,7 +28,7 @@ pub(crate) async fn a_service_that_is_being_deployed_is_refused_to_others_who_ar
         refused(stage, bob.settle(service)).await,
     ];
     for error in errors {
-        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         let pid = std::process::id().to_string();
         assert!(error.message().contains("alice") && error.message().contains(&pid), "{error}");
     }
@@ -56,7 +56,7 @@ async fn at_once<S: Stage>(stage: &S, one: Deployer, other: Deployer) {
         (Ok(rollout), Err(error)) | (Err(error), Ok(rollout)) => (rollout, error),
         other => panic!("not exactly one of them: {other:?}"),
     };
-    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     let report = Run::new::<S>(rollout).end().await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert!(seen(stage).await.is_only(Place::B, 2));

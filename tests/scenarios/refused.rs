@@ -194,7 +194,7 @@ pub(crate) async fn a_lease_whose_file_is_damaged_while_it_is_held<S: Stage>(sta
     std::fs::write(&lease, "{\"owner\":").unwrap();
     let bob = deployer_of(stage, "bob").await;
     let error = refused(stage, bob.deploy(made_before)).await;
-    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.message().contains(lease.to_str().unwrap()), "{error}");
     run.control().finish_now("alice");
     let report = run.end().await;

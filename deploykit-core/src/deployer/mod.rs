@@ -83,7 +83,7 @@ impl Deployer {
     ///
     /// # Errors
     /// `Invalid` or `Unsupported` for what cannot be done, naming the field or step; `NotFound` for an unknown image, or
-    /// a new service without a spec; `Busy` while another rollout of the service has not ended.
+    /// a new service without a spec; `Conflict` while another rollout of the service has not ended.
     pub async fn plan<N>(&self, service: N, strategy: &dyn Strategy, change: Change) -> Result<Plan>
     where
         N: TryInto<ServiceName> + Send,
@@ -276,7 +276,7 @@ impl Deployer {
 fn unfinished(service: &ServiceName, past: &Past) -> Error {
     match &past.outcome {
         Some(Outcome::NeedsOperator) => Error::new(
-            ErrorKind::Busy,
+            ErrorKind::Conflict,
             format!(
                 "{} needs an operator: {}",
                 past.rollout,
@@ -285,7 +285,7 @@ fn unfinished(service: &ServiceName, past: &Past) -> Error {
         )
         .with_hint(format!("mend what its report names, then call recover(\"{service}\")")),
         _ => Error::new(
-            ErrorKind::Busy,
+            ErrorKind::Conflict,
             format!("{} of {service} has not ended; {} runs it", past.rollout, past.by),
         )
         .with_hint(format!("wait for it; if its process is dead, call recover(\"{service}\")")),

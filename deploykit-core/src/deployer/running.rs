@@ -26,7 +26,7 @@ impl Deployer {
     /// Runs exactly this plan. Returns when the rollout has begun; await the handle for its outcome.
     ///
     /// # Errors
-    /// `StalePlan` when the world has changed since the plan was made; `Busy`, saying by whom, while somebody else
+    /// `StalePlan` when the world has changed since the plan was made; `Conflict`, saying by whom, while somebody else
     /// deploys the service or an earlier rollout has not ended. Nothing has been changed then.
     ///
     /// **Cancellation.** A dropped call may have begun the rollout, which then runs without a handle.
@@ -102,7 +102,7 @@ impl Deployer {
     /// goes on or undoes, as its plan says. `None` when nothing is open.
     ///
     /// # Errors
-    /// `Busy` while its deployer lives; `Corrupt` or `Newer` when its journal cannot be followed.
+    /// `Conflict` while its deployer lives; `Corrupt` or `Newer` when its journal cannot be followed.
     pub async fn recover<N>(&self, service: N) -> Result<Option<Rollout>>
     where
         N: TryInto<ServiceName> + Send,
@@ -262,7 +262,7 @@ impl Deployer {
     /// Retires the held place of a service if its time is over; says which, if one was.
     ///
     /// # Errors
-    /// `Busy` while the service is being deployed; what the providers fail with.
+    /// `Conflict` while the service is being deployed; what the providers fail with.
     pub async fn settle<N>(&self, service: N) -> Result<Option<Place>>
     where
         N: TryInto<ServiceName> + Send,
@@ -329,7 +329,7 @@ impl Deployer {
     /// Removes the journals and plans of all but the last `keep` rollouts. Releases stay, for rollbacks.
     ///
     /// # Errors
-    /// `Busy` while the service is being deployed.
+    /// `Conflict` while the service is being deployed.
     pub async fn prune<N>(&self, service: N, keep: usize) -> Result<()>
     where
         N: TryInto<ServiceName> + Send,

@@ -8,14 +8,14 @@ use crate::name::ServiceName;
 
 /// Somebody else has the lease. `holder` says who, as far as it is known.
 pub(crate) fn held(service: &ServiceName, holder: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Busy, format!("service {service} is held by {holder}"))
+    Error::new(ErrorKind::Conflict, format!("service {service} is held by {holder}"))
         .with_hint("wait for its rollout to end, or abort that rollout where it runs")
 }
 
 /// The lease that was shown has ended, or was never one.
 pub(crate) fn not_valid(lease: &Lease) -> Error {
     Error::new(
-        ErrorKind::Busy,
+        ErrorKind::Conflict,
         format!(
             "the lease of service {} with token {} is not valid any more",
             lease.service, lease.token
@@ -30,7 +30,7 @@ pub(crate) fn not_valid(lease: &Lease) -> Error {
 pub(crate) fn lines(lease: &Lease, journal: &Journal, lines: &[String]) -> Result<()> {
     if journal.service() != &lease.service {
         return Err(Error::new(
-            ErrorKind::Busy,
+            ErrorKind::Conflict,
             format!(
                 "the lease is of service {}, and the {journal} belongs to {}",
                 lease.service,

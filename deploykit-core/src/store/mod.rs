@@ -39,12 +39,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// **Cancellation.** A dropped call may have taken the lease, and nobody knows its token: it ends by its time to live.
     ///
-    /// **Errors.** `Busy`, saying who holds it, where, and since when.
+    /// **Errors.** `Conflict`, saying who holds it, where, and since when.
     async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease>;
 
     /// Extends a lease by its time to live from now on.
     ///
-    /// **Errors.** `Busy` when it is not valid any more; the holder must stop deciding.
+    /// **Errors.** `Conflict` when it is not valid any more; the holder must stop deciding.
     async fn renew(&self, lease: &Lease) -> Result<()>;
 
     /// Gives a lease back. One that is not valid any more is success.
@@ -57,7 +57,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// **Idempotency.** After a lost answer the same call is `StalePlan`, for it has happened: whoever reads knows.
     ///
-    /// **Errors.** `Busy` when the lease is not valid; `StalePlan` when the journal has another length; `Invalid` for a
+    /// **Errors.** `Conflict` when the lease is not valid; `StalePlan` when the journal has another length; `Invalid` for a
     /// line that cannot be one.
     async fn append(
         &self,
@@ -74,7 +74,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Keeps a blob under a name, replacing one of the same name.
     ///
-    /// **Errors.** `Busy` when the lease is not valid.
+    /// **Errors.** `Conflict` when the lease is not valid.
     async fn put(&self, lease: &Lease, name: &str, bytes: &[u8]) -> Result<()>;
 
     /// A blob, if there is one of this name.
@@ -82,7 +82,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Removes a rollout's journal and the blob of its name. What is not there is success.
     ///
-    /// **Errors.** `Busy` when the lease is not valid.
+    /// **Errors.** `Conflict` when the lease is not valid.
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()>;
 
     /// The services that have a journal, in order.

@@ -103,7 +103,7 @@ async fn a_lease_held_beside_a_damaged_lease_file_is_still_held() {
     holder.acquire(&web(), &owner("ci"), TTL).await.unwrap();
     directory.write("web/lease.json", "rubbish");
     let error = directory.open().acquire(&web(), &owner("b"), TTL).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("lease.json"), "{error}");
 }
 
@@ -129,7 +129,7 @@ fn a_lease_runs_out_even_where_the_runtime_that_took_it_is_gone() {
     runtime().block_on(async {
         tokio::time::advance(2 * TTL).await;
         let late = store.append(&lease, &history(), 0, &lines([1])).await;
-        assert_eq!(late.unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
         store.acquire(&web(), &owner("b"), TTL).await.unwrap();
     });
 }

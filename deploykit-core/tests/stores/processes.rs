@@ -39,7 +39,7 @@ async fn the_death_of_a_process_ends_its_lease_with_no_wait() {
 
     let store = directory.open();
     let error = store.acquire(&web(), &owner("b"), TTL).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     let holder = format!("process {}", child.id());
     assert!(error.to_string().contains(&holder), "{error}");
 

@@ -173,14 +173,14 @@ fn lines<const N: usize>(numbers: [u32; N]) -> Vec<String> {
 
 #[track_caller]
 fn busy<T: std::fmt::Debug>(answer: Result<T, Error>) {
-    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Conflict);
 }
 
 async fn a_held_lease_is_refused_saying_who_holds_it_where_and_since_when(on: &On<'_>) {
     let (holder, _) = on.held().await;
     for store in [&holder, &on.open().await] {
         let error = on.acquire(store, "else").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert_eq!(error.kind(), ErrorKind::Conflict);
         for word in [on.service.as_str(), "ci", "runner-1", "4711", "2026-09-21T14:13:20.100Z"] {
             assert!(error.to_string().contains(word), "{error}");
         }
