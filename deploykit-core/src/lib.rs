@@ -26,9 +26,9 @@ mod time;
 /// For implementing the provider traits.
 pub use async_trait::async_trait;
 pub use deployer::{
-    Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Status, Updates,
+    Change, Control, Deployer, DeployerBuilder, Missing, Past, Rollout, Status, Supervised, Updates,
 };
-pub use driver::{Update, UpdateKind};
+pub use driver::{Ask, Update, UpdateKind};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "command-gate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "command-gate")))]

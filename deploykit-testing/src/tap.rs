@@ -357,6 +357,10 @@ impl<T: Store> Store for Tapped<T> {
         self.tap.call(WRITTEN, "acquire", self.inner.acquire(service, owner, ttl)).await
     }
 
+    async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
+        self.tap.call(WRITTEN, "steal", self.inner.steal(service, owner, ttl)).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<()> {
         self.tap.call(STORED, "renew", self.inner.renew(lease)).await
     }
@@ -386,6 +390,19 @@ impl<T: Store> Store for Tapped<T> {
 
     async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>> {
         self.tap.call(STORED, "get", self.inner.get(service, name)).await
+    }
+
+    async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()> {
+        self.tap.call(WRITTEN, "post", self.inner.post(service, rollout, line)).await
+    }
+
+    async fn posted(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+        from: u64,
+    ) -> Result<Vec<String>> {
+        self.tap.living(self.inner.posted(service, rollout, from)).await
     }
 
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {

@@ -9,6 +9,7 @@ pub(crate) mod jobs;
 pub(crate) mod orphan;
 pub(crate) mod others;
 pub(crate) mod refused;
+pub(crate) mod rivals;
 pub(crate) mod see;
 pub(crate) mod stage;
 pub(crate) mod steer;
@@ -110,6 +111,19 @@ macro_rules! play_all {
         $play!(others::a_stable_that_lost_a_task_has_it_again_before_requests_return);
         $play!(others::a_stable_that_lacks_a_task_is_told_of_and_can_be_replaced);
         $play!(others::a_routing_that_somebody_else_set_stops_the_rollout);
+
+        $play!(rivals::a_rollout_is_aborted_by_another_deployer);
+        $play!(rivals::a_newer_version_supersedes_the_one_that_is_being_deployed);
+        $play!(rivals::a_service_is_taken_from_a_deployer_that_lives);
+        $play!(rivals::who_supervises_recovers_what_the_dead_left);
+        $play!(rivals::nobody_is_asked_when_nothing_is_open);
+        $play!(rivals::what_was_asked_once_is_done_once_whoever_recovers_the_rollout);
+        $play!(rivals::what_is_being_deployed_already_is_not_superseded);
+        $play!(rivals::who_waits_can_deploy_when_the_other_has_ended);
+        $play!(rivals::who_waits_too_long_is_told_for_whom);
+        $play!(rivals::who_waits_for_the_dead_recovers_what_they_left);
+        $play!(rivals::who_supervises_removes_what_is_held_too_long);
+        $play!(rivals::who_supervises_leaves_those_alone_who_work);
 
         $play!(worker::a_worker_is_replaced_within_its_bounds: Worker);
         $play!(worker::a_worker_that_crashes_is_undone_within_its_bounds: Worker);

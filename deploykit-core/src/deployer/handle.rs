@@ -5,9 +5,8 @@ use std::pin::Pin;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Command, Update};
+use crate::driver::{Ask, Command, Request, Update};
 use crate::error::{Error, ErrorKind, Result};
-use crate::machine::Event;
 use crate::name::RolloutId;
 use crate::outcome::Report;
 
@@ -97,37 +96,37 @@ impl Control {
     /// Begins nothing new, and stops the clocks of soaks; deadlines and gates go on. A pause that nobody ends is
     /// undone after 24 hours.
     pub fn pause(&self, by: impl Into<String>) {
-        self.ask(Event::Paused { by: by.into() });
+        self.ask(by, Ask::Pause);
     }
 
     /// Ends a pause.
     pub fn unpause(&self, by: impl Into<String>) {
-        self.ask(Event::Unpaused { by: by.into() });
+        self.ask(by, Ask::Unpause);
     }
 
     /// Skips the waits that are left. Every gate is measured once more; one that says nothing is not taken for a pass.
     pub fn finish_now(&self, by: impl Into<String>) {
-        self.ask(Event::FinishRequested { by: by.into() });
+        self.ask(by, Ask::FinishNow);
     }
 
     /// Approves what the rollout waits for; nothing when it waits for nothing.
     pub fn approve(&self, by: impl Into<String>) {
-        self.ask(Event::Approved { by: by.into() });
+        self.ask(by, Ask::Approve);
     }
 
     /// Refuses what the rollout waits for, which undoes it.
     pub fn reject(&self, by: impl Into<String>, why: impl Into<String>) {
-        self.ask(Event::Rejected { by: by.into(), why: why.into() });
+        self.ask(by, Ask::Reject { why: why.into() });
     }
 
     /// Undoes everything. After the promotion it is too late; roll back then.
     pub fn abort(&self, by: impl Into<String>) {
-        self.ask(Event::AbortRequested { by: by.into() });
+        self.ask(by, Ask::Abort);
     }
 
-    fn ask(&self, command: Command) {
+    fn ask(&self, by: impl Into<String>, ask: Ask) {
         // A rollout that has ended takes no more.
-        let _ = self.0.send(command);
+        let _ = self.0.send(Request { by: by.into(), ask }.into());
     }
 }
 

@@ -5,6 +5,7 @@ mod change;
 mod handle;
 mod ledger;
 mod planning;
+mod rivals;
 mod running;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use change::Change;
 pub use handle::{Control, Rollout, Updates};
 use ledger::Ledger;
 pub use ledger::Past;
+pub use rivals::Supervised;
 
 use crate::driver::Providers;
 use crate::error::{Error, ErrorKind, Result};
@@ -288,6 +290,8 @@ fn unfinished(service: &ServiceName, past: &Past) -> Error {
             ErrorKind::Conflict,
             format!("{} of {service} has not ended; {} runs it", past.rollout, past.by),
         )
-        .with_hint(format!("wait for it; if its process is dead, call recover(\"{service}\")")),
+        .with_hint(format!(
+            "wait for it with wait_for_end, or have it undone with supersede; if its process is dead, call recover(\"{service}\")"
+        )),
     }
 }

@@ -47,7 +47,7 @@ impl Deployer {
 
     /// Works under the lease of a service, which is given back unless the work `keeps` it and came to something. In a
     /// task of its own, so that a caller who drops the call, or a provider that panics, does not leave the lease behind.
-    async fn leased<T, F>(
+    pub(super) async fn leased<T, F>(
         &self,
         service: ServiceName,
         keeps: bool,
@@ -108,7 +108,10 @@ impl Deployer {
         N: TryInto<ServiceName> + Send,
         Error: From<N::Error>,
     {
-        let service = named(service)?;
+        self.take_up(named(service)?).await
+    }
+
+    pub(super) async fn take_up(&self, service: ServiceName) -> Result<Option<Rollout>> {
         if Ledger::read(&self.store, &service).await?.unfinished().is_none() {
             return Ok(None);
         }
@@ -131,15 +134,7 @@ impl Deployer {
             return Ok(None);
         };
         let rollout = past.rollout.clone();
-        let Some(json) = self.store.get(service, rollout.as_str()).await? else {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("the plan of {rollout} is missing from the store"),
-            )
-            .with_hint("restore the store from a backup"));
-        };
-        let plan =
-            Plan::from_json(&json).map_err(|e| e.within(format_args!("the plan of {rollout}")))?;
+        let plan = self.kept_plan(service, &rollout).await?;
         self.check_undoable(&plan)?;
         let mut machine = Machine::new(plan, rollout.clone());
         let journal = Journal::Rollout(lease.service.clone(), rollout);
@@ -153,6 +148,22 @@ impl Deployer {
         let hooks = if left.is_empty() { &[] } else { machine.plan().hooks.as_slice() };
         self.check_names(left, hooks)?;
         Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
+    }
+
+    /// The plan that a rollout was begun with.
+    pub(super) async fn kept_plan(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+    ) -> Result<Plan> {
+        let Some(json) = self.store.get(service, rollout.as_str()).await? else {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("the plan of {rollout} is missing from the store"),
+            )
+            .with_hint("restore the store from a backup"));
+        };
+        Plan::from_json(&json).map_err(|e| e.within(format_args!("the plan of {rollout}")))
     }
 
     /// Undoing needs the providers, and no gate.
@@ -283,7 +294,11 @@ impl Deployer {
         self.retire_held(named(service)?, true).await
     }
 
-    async fn retire_held(&self, service: ServiceName, now: bool) -> Result<Option<Place>> {
+    pub(super) async fn retire_held(
+        &self,
+        service: ServiceName,
+        now: bool,
+    ) -> Result<Option<Place>> {
         self.leased(service, false, move |this, lease| async move {
             this.retire_held_under(&lease, now).await
         })
@@ -348,7 +363,7 @@ impl Deployer {
     }
 
     /// Works for as long as the lease is kept, a panic being an error.
-    async fn under<T>(
+    pub(super) async fn under<T>(
         &self,
         lease: &Lease,
         work: impl Future<Output = Result<T>> + Send,
@@ -388,7 +403,7 @@ impl Deployer {
         }
     }
 
-    async fn give_back(&self, lease: &Lease) {
+    pub(super) async fn give_back(&self, lease: &Lease) {
         if let Err(error) = self.store.release(lease).await {
             tracing::warn!(service = %lease.service, error = error.report(), "the lease was not given back; it will expire");
         }
@@ -399,7 +414,7 @@ impl Deployer {
         Writer { store: Arc::clone(&self.store), lease: lease.clone(), journal, length }
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         let host = std::env::var("HOSTNAME").ok().or_else(|| {
             std::fs::read_to_string("/etc/hostname").ok().map(|host| host.trim().to_owned())
         });
@@ -421,7 +436,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
     line(value).map(String::into_bytes)
 }
 
-fn line<T: serde::Serialize>(value: &T) -> Result<String> {
+pub(super) fn line<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|e| Error::new(ErrorKind::Other, "a line cannot be written").with_source(e))
 }

@@ -1,5 +1,6 @@
 //! Asks the machine what it wants, has it performed, writes the answers down and feeds them back.
 
+mod ask;
 mod healthy;
 mod jobs;
 mod perform;
@@ -16,7 +17,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-pub(crate) use perform::{Performer, Providers, missing, quick};
+pub use ask::Ask;
+pub(crate) use ask::Request;
+pub(crate) use perform::{CALL, Performer, Providers, missing, quick};
 pub use update::{Update, UpdateKind};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +31,9 @@ use perform::Answer;
 
 /// How long it is waited before a store that failed is asked again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long it is waited before requests are looked for again where that failed.
+const REQUEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a person asks of a rollout in progress.
 pub(crate) type Command = Event;
@@ -117,8 +123,9 @@ impl Driver {
     /// When nothing can be decided any more: the lease is lost, or the store fails for good. The rollout is unfinished
     /// then, and `recover` takes it up.
     pub(crate) async fn run(mut self, first: Event) -> Result<(Machine, Report)> {
-        self.record(first).await?;
+        self.record(first, None).await?;
         let mut running = Running::default();
+        let mut requests = self.requests(self.machine.requests());
         loop {
             self.reconcile(&mut running);
             if self.machine.outcome().is_some() && running.futures.is_empty() {
@@ -133,7 +140,15 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                Some(command) = self.commands.recv() => self.record(command).await?,
+                Some(command) = self.commands.recv() => self.record(command, None).await?,
+                (from, lines) = &mut requests => {
+                    let mut next = from;
+                    for line in lines {
+                        self.requested(next, &line).await?;
+                        next += 1;
+                    }
+                    requests = self.requests(next);
+                }
                 Some(answered) = running.futures.next() => {
                     if let Ok((id, result)) = answered {
                         running.handles.remove(&id);
@@ -187,12 +202,39 @@ impl Driver {
             Ok(Answer::Decided(Approval::Rejected { by, why })) => Event::Rejected { by, why },
             Err(error) => Event::failed(effect, &error),
         };
-        self.record(event).await
+        self.record(event, None).await
+    }
+
+    /// The next requests that somebody leaves in the store, with the first one's number.
+    fn requests(&self, from: u64) -> BoxFuture<'static, (u64, Vec<String>)> {
+        let (store, rollout) = (Arc::clone(&self.writer.store), self.machine.rollout().clone());
+        let service = self.machine.plan().service.clone();
+        Box::pin(async move {
+            loop {
+                match store.posted(&service, &rollout, from).await {
+                    Ok(lines) if !lines.is_empty() => return (from, lines),
+                    Ok(_) => {}
+                    Err(error) => debug!(error = error.report(), "requests cannot be read"),
+                }
+                sleep(REQUEST_PAUSE).await;
+            }
+        })
+    }
+
+    /// Takes one request; what this version does not understand is not for it.
+    async fn requested(&mut self, number: u64, line: &str) -> Result<()> {
+        match serde_json::from_str::<Request>(line) {
+            Ok(request) => self.record(request.into(), Some(number)).await,
+            Err(error) => {
+                warn!(%error, number, "a request cannot be understood");
+                Ok(())
+            }
+        }
     }
 
     /// Appends, then applies, then tells.
-    async fn record(&mut self, event: Event) -> Result<()> {
-        let record = Record { at: self.performer.now(), event };
+    async fn record(&mut self, event: Event, request: Option<u64>) -> Result<()> {
+        let record = Record { at: self.performer.now(), request, event };
         if self.machine.keeps(&record.event) {
             let line = serde_json::to_string(&record).map_err(|e| {
                 Error::new(ErrorKind::Other, "an event cannot be written").with_source(e)

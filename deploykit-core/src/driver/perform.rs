@@ -23,7 +23,7 @@ use crate::time::{Clock, Timestamp, human};
 
 /// How long one call to a provider may take. Less than half of the lease's time to live, so that a deployer that has
 /// lost its lease has no call under way when its successor begins.
-const CALL: Duration = Duration::from_secs(15);
+pub(crate) const CALL: Duration = Duration::from_secs(15);
 /// How long a change is tried again while its failures may pass.
 pub(super) const INSIST: Duration = Duration::from_secs(120);
 /// Fetching an image may take this long.

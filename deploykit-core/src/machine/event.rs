@@ -12,6 +12,9 @@ use crate::time::Timestamp;
 pub(crate) struct Record {
     /// When the deployer that wrote it saw it happen.
     pub at: Timestamp,
+    /// Which request this was, of those that were left in the store; 0 is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,

@@ -73,6 +73,8 @@ pub(crate) struct Machine {
     finishing: bool,
     /// Why to undo, as soon as the mutation in flight is answered.
     pending: Option<Why>,
+    /// How many of the requests in the store have been taken.
+    requests: u64,
     steps: Vec<StepTime>,
 }
 
@@ -125,6 +127,7 @@ impl Machine {
             pause_time: Duration::ZERO,
             finishing: false,
             pending: None,
+            requests: 0,
             steps: Vec::new(),
         }
     }
@@ -148,6 +151,11 @@ impl Machine {
 
     pub(crate) fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// How many of the requests in the store have been taken.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -210,6 +218,9 @@ impl Machine {
             step.spend(op.name(), now.since(self.now));
         }
         self.now = now;
+        if let Some(number) = record.request {
+            self.requests = number.saturating_add(1);
+        }
         match &record.event {
             Event::Begun { .. } => {
                 if self.began.is_none() {

@@ -9,7 +9,7 @@ use crate::name::ServiceName;
 /// Somebody else has the lease. `holder` says who, as far as it is known.
 pub(crate) fn held(service: &ServiceName, holder: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Conflict, format!("service {service} is held by {holder}"))
-        .with_hint("wait for its rollout to end, or abort that rollout where it runs")
+        .with_hint("wait for its rollout to end, or have it undone: Deployer::wait_for_end, Deployer::supersede")
 }
 
 /// The lease that was shown has ended, or was never one.
@@ -38,18 +38,19 @@ pub(crate) fn lines(lease: &Lease, journal: &Journal, lines: &[String]) -> Resul
             ),
         ));
     }
-    for (n, line) in lines.iter().enumerate() {
-        let wrong = |why: String| {
-            Err(Error::invalid(format!("{journal}: line {} of those to append {why}", n + 1)))
-        };
-        if line.contains(['\n', '\r']) {
-            return wrong("contains a line break".to_owned());
-        }
-        if let Err(why) = json(line) {
-            return wrong(format!("is not JSON: {why}"));
-        }
+    for (n, one) in lines.iter().enumerate() {
+        line(one)
+            .map_err(|e| e.within(format_args!("{journal}: line {} of those to append", n + 1)))?;
     }
     Ok(())
+}
+
+/// The line cannot be kept.
+pub(crate) fn line(line: &str) -> Result<()> {
+    if line.contains(['\n', '\r']) {
+        return Err(Error::invalid("it contains a line break"));
+    }
+    json(line).map_err(|why| Error::invalid(format!("it is not JSON: {why}")))
 }
 
 /// Whether a line is one JSON document.

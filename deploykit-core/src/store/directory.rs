@@ -14,6 +14,11 @@ use super::{Journal, Lease, Owner, Store, checks, files, lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{RolloutId, ServiceName};
 
+/// How often requests are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a file is tried to lock that nobody locks for longer than a write takes.
+const TRIES: u32 = 100;
+
 /// A store in a directory of the local disk.
 ///
 /// What a returned call wrote survives a power cut. Each service has a directory of its own, readable by its owner only:
@@ -22,6 +27,7 @@ use crate::name::{RolloutId, ServiceName};
 /// |---|---|
 /// | `history.jsonl`, `journal/<rollout>.jsonl` | one JSON document a line |
 /// | `blob/<name>` | a blob as it is; what a file name cannot hold is written as `%` and two digits |
+/// | `ask/<rollout>.jsonl` | what somebody asked of a rollout |
 /// | `lease.json` | who holds the lease, for people |
 /// | `token` | the greatest token given so far |
 /// | `lock` | nothing; it is locked as long as the lease is held |
@@ -31,8 +37,8 @@ use crate::name::{RolloutId, ServiceName};
 ///
 /// **Leases.** They exclude processes, and handles within one process, that opened the same directory. A lease ends at
 /// once when its process dies or the last clone of its handle is dropped. One that is not renewed ends by tokio's clock,
-/// while the runtime that took it runs; a process that is frozen keeps its lease until it is killed. Times to live do
-/// not depend on the time of day.
+/// while the runtime that took it runs; a process that is frozen keeps its lease until it is killed, or the lease is stolen
+/// from it. Times to live do not depend on the time of day.
 ///
 /// **Assumptions.** The file system has file locks that hold for all that use the directory; network file systems may
 /// not. Nobody removes `lock` while it is in use.
@@ -51,24 +57,64 @@ struct Held {
     token: u64,
     /// None: beyond what the clock can tell.
     until: Option<Instant>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Held {
     fn valid(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
+        self.until.is_none_or(|until| Instant::now() < until) && self.lock.is_current()
     }
 }
 
-/// The locked file `lock`.
-struct Lock(File);
+/// The locked file `lock`, and where it is.
+struct Lock(File, PathBuf);
 
 impl Lock {
+    /// Locks a new file and puts it in the place of the one that somebody else has.
+    fn steal(path: &Path) -> Result<Self> {
+        let fresh = path.with_file_name(".lock.new");
+        files::remove(&fresh)?;
+        let Some(mut lock) = Self::take(&fresh)? else {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("somebody else is stealing {}", path.display()),
+            ));
+        };
+        fs::rename(&fresh, path).map_err(|why| files::trouble("replace", path, &why))?;
+        path.clone_into(&mut lock.1);
+        Ok(lock)
+    }
+
+    /// Whether it still is the file that stands there: nobody has stolen the lease.
+    fn is_current(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let name = |file: &fs::Metadata| (file.dev(), file.ino());
+            let (own, there) = (self.0.metadata(), fs::metadata(&self.1));
+            own.is_ok_and(|own| there.is_ok_and(|there| name(&own) == name(&there)))
+        }
+        #[cfg(not(unix))]
+        true
+    }
+
+    /// Waits for somebody who has it for a moment.
+    fn wait(path: &Path) -> Result<Self> {
+        for _ in 0..TRIES {
+            if let Some(lock) = Self::take(path)? {
+                return Ok(lock);
+            }
+            std::thread::sleep(LOOK / TRIES);
+        }
+        let what = format!("{} is locked by another process", path.display());
+        Err(Error::new(ErrorKind::Busy, what).with_temporary(true))
+    }
+
     /// None when somebody else has it.
     fn take(path: &Path) -> Result<Option<Self>> {
         let file = files::open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
+            Ok(()) => Ok(Some(Self(file, path.to_owned()))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(why)) => Err(files::trouble("lock", path, &why)),
         }
@@ -177,12 +223,39 @@ async fn watch(slot: Weak<AsyncMutex<Option<Held>>>, token: u64, mut until: Opti
     }
 }
 
+/// Writes down who holds the lease from now on, and returns its token.
+fn give(
+    directory: &Path,
+    lock: Lock,
+    owner: Owner,
+    ttl: Duration,
+    slot: &mut Option<Held>,
+    weak: Weak<AsyncMutex<Option<Held>>>,
+) -> Result<u64> {
+    let token = next_token(directory)?;
+    let path = directory.join("lease.json");
+    // Given out only after it is on disk: a token that was seen never comes back.
+    files::replace(&directory.join("token"), format!("{token}\n").as_bytes())?;
+    let holder = serde_json::to_vec(&Holder { owner, token })
+        .map_err(|why| files::trouble("write", &path, &why.into()))?;
+    files::replace(&path, &holder)?;
+    let until = Instant::now().checked_add(ttl);
+    *slot = Some(Held { token, until, lock });
+    tokio::spawn(watch(weak, token, until));
+    Ok(token)
+}
+
 fn history(directory: &Path) -> PathBuf {
     directory.join("history.jsonl")
 }
 
 fn journals(directory: &Path) -> PathBuf {
     directory.join("journal")
+}
+
+fn requests(directory: &Path, rollout: &RolloutId) -> PathBuf {
+    let name = files::safe_name(rollout.as_str());
+    directory.join("ask").join(format!("{name}.jsonl"))
 }
 
 fn blobs(directory: &Path) -> PathBuf {
@@ -266,17 +339,26 @@ impl Store for DirectoryStore {
             let Some(lock) = Lock::take(&directory.join("lock"))? else {
                 return Err(refused(&name, directory));
             };
-            let token = next_token(directory)?;
-            let path = directory.join("lease.json");
-            // Given out only after it is on disk: a token that was seen never comes back.
-            files::replace(&directory.join("token"), format!("{token}\n").as_bytes())?;
-            let holder = serde_json::to_vec(&Holder { owner, token })
-                .map_err(|why| files::trouble("write", &path, &why.into()))?;
-            files::replace(&path, &holder)?;
-            let until = Instant::now().checked_add(ttl);
-            *slot = Some(Held { token, until, _lock: lock });
-            tokio::spawn(watch(weak, token, until));
-            Ok(Lease { service: name, token, ttl })
+            give(directory, lock, owner, ttl, slot, weak).map(|token| Lease {
+                service: name,
+                token,
+                ttl,
+            })
+        })
+        .await
+    }
+
+    async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
+        let weak = Arc::downgrade(&self.slot(service));
+        let (name, owner) = (service.clone(), owner.clone());
+        self.work(service, move |directory, slot| {
+            files::create_dir(directory)?;
+            let lock = Lock::steal(&directory.join("lock"))?;
+            give(directory, lock, owner, ttl, slot, weak).map(|token| Lease {
+                service: name,
+                token,
+                ttl,
+            })
         })
         .await
     }
@@ -290,7 +372,7 @@ impl Store for DirectoryStore {
     async fn release(&self, lease: &Lease) -> Result<()> {
         let token = lease.token;
         self.work(&lease.service, move |directory, slot| {
-            if slot.as_ref().is_none_or(|held| held.token != token) {
+            if slot.as_ref().is_none_or(|held| held.token != token || !held.lock.is_current()) {
                 return Ok(());
             }
             // While it is still locked, for afterwards the file may be somebody else's.
@@ -340,11 +422,43 @@ impl Store for DirectoryStore {
         self.work(service, move |directory, _| files::read(&blob_path(directory, &name))).await
     }
 
+    async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()> {
+        checks::line(line)?;
+        let path = requests(&self.0.root.join(service.as_str()), rollout);
+        let line = [line.to_owned()];
+        unblocked(move || {
+            if let Some(directory) = path.parent() {
+                files::create_dir(directory)?;
+            }
+            let _locked = Lock::wait(&path)?;
+            lines::append_if(&path, &line, |_| Ok(())).map(|_| ())
+        })
+        .await
+    }
+
+    async fn posted(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+        from: u64,
+    ) -> Result<Vec<String>> {
+        let path = requests(&self.0.root.join(service.as_str()), rollout);
+        loop {
+            let path = path.clone();
+            let news = unblocked(move || lines::read(&path, from)).await?;
+            if !news.is_empty() {
+                return Ok(news);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {
         let journal = Journal::Rollout(lease.service.clone(), rollout.clone());
         let rollout = rollout.clone();
         self.work_under(lease, move |directory| {
             files::remove(&journal_path(directory, &journal))?;
+            files::remove(&requests(directory, &rollout))?;
             files::remove(&blob_path(directory, rollout.as_str()))
         })
         .await

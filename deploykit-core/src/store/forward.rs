@@ -15,6 +15,9 @@ macro_rules! forward {
             async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
                 (**self).acquire(service, owner, ttl).await
             }
+            async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
+                (**self).steal(service, owner, ttl).await
+            }
             async fn renew(&self, lease: &Lease) -> Result<()> {
                 (**self).renew(lease).await
             }
@@ -32,6 +35,12 @@ macro_rules! forward {
             }
             async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>> {
                 (**self).get(service, name).await
+            }
+            async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()> {
+                (**self).post(service, rollout, line).await
+            }
+            async fn posted(&self, service: &ServiceName, rollout: &RolloutId, from: u64) -> Result<Vec<String>> {
+                (**self).posted(service, rollout, from).await
             }
             async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {
                 (**self).remove(lease, rollout).await

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Journal, Lease, Owner, Store, checks};
@@ -16,12 +17,20 @@ use crate::name::{RolloutId, ServiceName};
 /// Leases run on tokio's clock, and end only by being released or by their time to live: a dropped deployer's lease
 /// stays until then.
 #[derive(Clone, Default)]
-pub struct MemoryStore(Arc<Mutex<State>>);
+pub struct MemoryStore(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Somebody has asked for something.
+    posted: Notify,
+}
 
 #[derive(Default)]
 struct State {
     leases: BTreeMap<ServiceName, Slot>,
     journals: BTreeMap<Journal, Vec<String>>,
+    requests: BTreeMap<(ServiceName, RolloutId), Vec<String>>,
     blobs: BTreeMap<(ServiceName, String), Vec<u8>>,
 }
 
@@ -43,6 +52,14 @@ impl Held {
     }
 }
 
+impl Slot {
+    fn give(&mut self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Lease {
+        self.token += 1;
+        self.held = Some(Held { owner: owner.clone(), until: Instant::now().checked_add(ttl) });
+        Lease { service: service.clone(), token: self.token, ttl }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
@@ -51,7 +68,7 @@ impl MemoryStore {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is locked, and each change is a single one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,9 +92,13 @@ impl Store for MemoryStore {
         if let Some(held) = slot.held.as_ref().filter(|held| held.valid()) {
             return Err(checks::held(service, &held.owner));
         }
-        slot.token += 1;
-        slot.held = Some(Held { owner: owner.clone(), until: Instant::now().checked_add(ttl) });
-        Ok(Lease { service: service.clone(), token: slot.token, ttl })
+        Ok(slot.give(service, owner, ttl))
+    }
+
+    async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
+        let mut state = self.state();
+        let slot = state.leases.entry(service.clone()).or_insert(Slot { token: 0, held: None });
+        Ok(slot.give(service, owner, ttl))
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {
@@ -134,10 +155,38 @@ impl Store for MemoryStore {
         Ok(self.state().blobs.get(&key).cloned())
     }
 
+    async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()> {
+        checks::line(line)?;
+        let key = (service.clone(), rollout.clone());
+        self.state().requests.entry(key).or_default().push(line.to_owned());
+        self.0.posted.notify_waiters();
+        Ok(())
+    }
+
+    async fn posted(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+        from: u64,
+    ) -> Result<Vec<String>> {
+        let (key, from) = ((service.clone(), rollout.clone()), usize::try_from(from));
+        loop {
+            // Made first: it notices what is posted from here on.
+            let posted = self.0.posted.notified();
+            let requests = self.state().requests.get(&key).cloned().unwrap_or_default();
+            let news: Vec<_> = requests.into_iter().skip(from.unwrap_or(usize::MAX)).collect();
+            if !news.is_empty() {
+                return Ok(news);
+            }
+            posted.await;
+        }
+    }
+
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {
         let mut state = self.state();
         state.held(lease)?;
         let service = lease.service.clone();
+        state.requests.remove(&(service.clone(), rollout.clone()));
         let blob = (service.clone(), rollout.as_str().to_owned());
         state.blobs.remove(&blob);
         state.journals.remove(&Journal::Rollout(service, rollout.clone()));

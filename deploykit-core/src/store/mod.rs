@@ -42,6 +42,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// **Errors.** `Conflict`, saying who holds it, where, and since when.
     async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease>;
 
+    /// Takes the lease of a service away from whoever holds it: for an operator who knows that the holder hangs.
+    ///
+    /// **Contract.** As [`acquire`](Self::acquire), but a lease that is valid ends. Whoever held it is refused from then on;
+    /// what it was doing at that moment may still land.
+    async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease>;
+
     /// Extends a lease by its time to live from now on.
     ///
     /// **Errors.** `Conflict` when it is not valid any more; the holder must stop deciding.
@@ -80,7 +86,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A blob, if there is one of this name.
     async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Removes a rollout's journal and the blob of its name. What is not there is success.
+    /// Leaves a request for whoever runs a rollout. It needs no lease: it asks, and decides nothing.
+    ///
+    /// **Contract.** Requests are kept in the order in which they came, until the rollout is [removed](Self::remove). Each
+    /// is one JSON document without a line break.
+    ///
+    /// **Errors.** `Invalid` for a line that cannot be one.
+    async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()>;
+
+    /// The requests for a rollout from number `from` on, 0 being the first. Where there is none yet, it waits for one.
+    ///
+    /// **Cancellation.** Safe: nothing is lost.
+    async fn posted(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+        from: u64,
+    ) -> Result<Vec<String>>;
+
+    /// Removes a rollout's journal, its requests, and the blob of its name. What is not there is success.
     ///
     /// **Errors.** `Conflict` when the lease is not valid.
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()>;

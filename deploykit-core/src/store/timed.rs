@@ -28,6 +28,9 @@ impl<S: Store> Store for Timed<S> {
     async fn acquire(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
         timed("give a lease", self.0.acquire(service, owner, ttl)).await
     }
+    async fn steal(&self, service: &ServiceName, owner: &Owner, ttl: Duration) -> Result<Lease> {
+        timed("give a lease", self.0.steal(service, owner, ttl)).await
+    }
     async fn renew(&self, lease: &Lease) -> Result<()> {
         timed("renew a lease", self.0.renew(lease)).await
     }
@@ -51,6 +54,18 @@ impl<S: Store> Store for Timed<S> {
     }
     async fn get(&self, service: &ServiceName, name: &str) -> Result<Option<Vec<u8>>> {
         timed("read a blob", self.0.get(service, name)).await
+    }
+    async fn post(&self, service: &ServiceName, rollout: &RolloutId, line: &str) -> Result<()> {
+        timed("keep a request", self.0.post(service, rollout, line)).await
+    }
+    async fn posted(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+        from: u64,
+    ) -> Result<Vec<String>> {
+        // It waits for whoever asks for something.
+        self.0.posted(service, rollout, from).await
     }
     async fn remove(&self, lease: &Lease, rollout: &RolloutId) -> Result<()> {
         timed("remove a journal", self.0.remove(lease, rollout)).await

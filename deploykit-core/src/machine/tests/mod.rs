@@ -111,7 +111,7 @@ impl Run {
     }
 
     fn event(&mut self, event: Event) {
-        let record = Record { at: self.now, event };
+        let record = Record { at: self.now, request: None, event };
         if self.machine.keeps(&record.event) {
             self.journal.push(record.clone());
         }
