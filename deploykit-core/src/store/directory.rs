@@ -16,8 +16,9 @@ use crate::name::{RolloutId, ServiceName};
 
 /// How often requests are looked for.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often a file is tried to lock that nobody locks for longer than a write takes.
-const TRIES: u32 = 100;
+/// How often, and after what pauses, a file is tried to lock that nobody locks for longer than a write takes.
+const TRIES: u32 = 1_000;
+const TRY: Duration = Duration::from_millis(5);
 
 /// A store in a directory of the local disk.
 ///
@@ -30,7 +31,7 @@ const TRIES: u32 = 100;
 /// | `ask/<rollout>.jsonl` | what somebody asked of a rollout |
 /// | `lease.json` | who holds the lease, for people |
 /// | `token` | the greatest token given so far |
-/// | `lock` | nothing; it is locked as long as the lease is held |
+/// | `lock` | nothing; it is locked as long as the lease is held. `.deal` is, while one is given out |
 ///
 /// A journal whose end was cut off by a power cut reads as if that append had never been made, which is what its writer
 /// was told.
@@ -74,12 +75,7 @@ impl Lock {
     fn steal(path: &Path) -> Result<Self> {
         let fresh = path.with_file_name(".lock.new");
         files::remove(&fresh)?;
-        let Some(mut lock) = Self::take(&fresh)? else {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("somebody else is stealing {}", path.display()),
-            ));
-        };
+        let mut lock = Self::wait(&fresh)?;
         fs::rename(&fresh, path).map_err(|why| files::trouble("replace", path, &why))?;
         path.clone_into(&mut lock.1);
         Ok(lock)
@@ -104,7 +100,7 @@ impl Lock {
             if let Some(lock) = Self::take(path)? {
                 return Ok(lock);
             }
-            std::thread::sleep(LOOK / TRIES);
+            std::thread::sleep(TRY);
         }
         let what = format!("{} is locked by another process", path.display());
         Err(Error::new(ErrorKind::Busy, what).with_temporary(true))
@@ -336,14 +332,12 @@ impl Store for DirectoryStore {
             }
             *slot = None;
             files::create_dir(directory)?;
+            let _dealing = Lock::wait(&directory.join(".deal"))?;
             let Some(lock) = Lock::take(&directory.join("lock"))? else {
                 return Err(refused(&name, directory));
             };
-            give(directory, lock, owner, ttl, slot, weak).map(|token| Lease {
-                service: name,
-                token,
-                ttl,
-            })
+            let token = give(directory, lock, owner, ttl, slot, weak)?;
+            Ok(Lease { service: name, token, ttl })
         })
         .await
     }
@@ -353,12 +347,10 @@ impl Store for DirectoryStore {
         let (name, owner) = (service.clone(), owner.clone());
         self.work(service, move |directory, slot| {
             files::create_dir(directory)?;
+            let _dealing = Lock::wait(&directory.join(".deal"))?;
             let lock = Lock::steal(&directory.join("lock"))?;
-            give(directory, lock, owner, ttl, slot, weak).map(|token| Lease {
-                service: name,
-                token,
-                ttl,
-            })
+            let token = give(directory, lock, owner, ttl, slot, weak)?;
+            Ok(Lease { service: name, token, ttl })
         })
         .await
     }

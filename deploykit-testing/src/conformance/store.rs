@@ -1,5 +1,6 @@
 //! What a store promises.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use deploykit_core::{
     Error, ErrorKind, Journal, Lease, Owner, RolloutId, ServiceName, Store, Timestamp,
 };
 use futures::future::join_all;
+use futures::poll;
 
 use super::{
     Case, Report, Stage, always, cases, dropped, drops, play_all, play_one, unique_service,
@@ -62,6 +64,16 @@ macro_rules! store_conformance {
 macro_rules! __promises_of_a_store {
     ([$($then:tt)+] $with:tt) => { $($then)+! { $with
         always:
+            a_stolen_lease_is_the_thiefs_and_whoever_held_it_is_refused
+            a_lease_that_nobody_holds_can_be_stolen
+            one_of_many_thieves_has_the_lease_in_the_end
+            releasing_a_stolen_lease_does_not_touch_the_thiefs
+            requests_are_read_in_order_from_any_number_on
+            whoever_waits_for_requests_gets_what_is_posted_later
+            of_many_requests_at_once_none_is_lost
+            a_dropped_wait_for_requests_loses_nothing
+            a_request_that_cannot_be_a_line_is_refused
+            a_removed_rollout_takes_its_requests
             a_held_lease_is_refused_saying_who_holds_it_where_and_since_when
             one_of_many_that_acquire_at_once_gets_the_lease
             a_dropped_acquire_locks_nobody_out_for_longer_than_the_time_to_live
@@ -185,6 +197,117 @@ async fn a_held_lease_is_refused_saying_who_holds_it_where_and_since_when(on: &O
             assert!(error.to_string().contains(word), "{error}");
         }
     }
+}
+
+async fn a_stolen_lease_is_the_thiefs_and_whoever_held_it_is_refused(on: &On<'_>) {
+    let (holder, lease) = on.held().await;
+    let thief = on.open().await;
+    let stolen = thief.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
+    assert!(stolen.token > lease.token);
+    busy(holder.renew(&lease).await);
+    busy(holder.append(&lease, &on.history(), 0, &lines([1])).await);
+    busy(holder.put(&lease, "plan", b"1").await);
+    let error = on.acquire(&holder, "else").await.unwrap_err();
+    assert!(error.to_string().contains("thief"), "{error}");
+    thief.renew(&stolen).await.unwrap();
+    thief.append(&stolen, &on.history(), 0, &lines([2])).await.unwrap();
+}
+
+async fn a_lease_that_nobody_holds_can_be_stolen(on: &On<'_>) {
+    let store = on.open().await;
+    let stolen = store.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
+    busy(on.acquire(&on.open().await, "else").await);
+    store.renew(&stolen).await.unwrap();
+}
+
+async fn one_of_many_thieves_has_the_lease_in_the_end(on: &On<'_>) {
+    on.held().await;
+    let stores = join_all((0..8).map(|_| on.open())).await;
+    let (thief, ttl) = (owner("thief"), on.harness.ttl());
+    let all = join_all(stores.iter().map(|store| store.steal(&on.service, &thief, ttl))).await;
+    let mut valid = 0;
+    for (store, lease) in stores.iter().zip(&all) {
+        if let Ok(lease) = lease {
+            valid += usize::from(store.renew(lease).await.is_ok());
+        }
+    }
+    assert_eq!(valid, 1, "{all:?}");
+}
+
+async fn releasing_a_stolen_lease_does_not_touch_the_thiefs(on: &On<'_>) {
+    let (holder, lease) = on.held().await;
+    let thief = on.open().await;
+    let stolen = thief.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
+    holder.release(&lease).await.unwrap();
+    thief.renew(&stolen).await.unwrap();
+    let error = on.acquire(&on.open().await, "else").await.unwrap_err();
+    assert!(error.to_string().contains("thief"), "{error}");
+}
+
+async fn requests_are_read_in_order_from_any_number_on(on: &On<'_>) {
+    let (store, rollout) = (on.open().await, RolloutId::new("web-1"));
+    for line in lines([1, 2, 3]) {
+        store.post(&on.service, &rollout, &line).await.unwrap();
+    }
+    let other = on.open().await;
+    assert_eq!(other.posted(&on.service, &rollout, 0).await.unwrap(), lines([1, 2, 3]));
+    assert_eq!(other.posted(&on.service, &rollout, 2).await.unwrap(), lines([3]));
+}
+
+async fn whoever_waits_for_requests_gets_what_is_posted_later(on: &On<'_>) {
+    let (store, other) = (on.open().await, on.open().await);
+    let rollout = RolloutId::new("web-1");
+    let other_rollout = RolloutId::new("web-2");
+    let mut waiting = pin!(store.posted(&on.service, &rollout, 0));
+    assert!(poll!(&mut waiting).is_pending());
+    other.post(&on.service, &other_rollout, &lines([9])[0]).await.unwrap();
+    assert!(poll!(&mut waiting).is_pending());
+    other.post(&on.service, &rollout, &lines([1])[0]).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), lines([1]));
+}
+
+async fn of_many_requests_at_once_none_is_lost(on: &On<'_>) {
+    let rollout = RolloutId::new("web-1");
+    let stores = join_all((0..8).map(|_| on.open())).await;
+    let wanted = lines([0, 1, 2, 3, 4, 5, 6, 7]);
+    let posts = stores.iter().zip(&wanted);
+    let posts = posts.map(|(store, line)| store.post(&on.service, &rollout, line));
+    let all = join_all(posts).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    let mut there = on.open().await.posted(&on.service, &rollout, 0).await.unwrap();
+    there.sort();
+    assert_eq!(there, wanted);
+}
+
+async fn a_dropped_wait_for_requests_loses_nothing(on: &On<'_>) {
+    let (store, rollout) = (on.open().await, RolloutId::new("web-1"));
+    for nth in drops() {
+        if dropped(nth, store.posted(&on.service, &rollout, 0)).await.is_some() {
+            break;
+        }
+        store.post(&on.service, &rollout, &lines([1])[0]).await.unwrap();
+    }
+    let there = store.posted(&on.service, &rollout, 0).await.unwrap();
+    assert_eq!(there.first(), lines([1]).first());
+}
+
+async fn a_request_that_cannot_be_a_line_is_refused(on: &On<'_>) {
+    let (store, rollout) = (on.open().await, RolloutId::new("web-1"));
+    for bad in ["{\"two\":\n1}", "{}\r", "{\"half", ""] {
+        let error = store.post(&on.service, &rollout, bad).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}");
+    }
+    store.post(&on.service, &rollout, &lines([1])[0]).await.unwrap();
+    assert_eq!(store.posted(&on.service, &rollout, 0).await.unwrap(), lines([1]));
+}
+
+async fn a_removed_rollout_takes_its_requests(on: &On<'_>) {
+    let (store, lease) = on.held().await;
+    let rollout = RolloutId::new("web-1");
+    store.post(&on.service, &rollout, &lines([1])[0]).await.unwrap();
+    store.remove(&lease, &rollout).await.unwrap();
+    store.post(&on.service, &rollout, &lines([2])[0]).await.unwrap();
+    assert_eq!(store.posted(&on.service, &rollout, 0).await.unwrap(), lines([2]));
 }
 
 async fn one_of_many_that_acquire_at_once_gets_the_lease(on: &On<'_>) {
