@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerSummary;
 use deploykit_core::{Error, ErrorKind, JobEnd, JobRun, JobState, Result, RevisionId, ServiceName};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -137,7 +138,16 @@ impl Docker {
         let engine = &self.inner.engine;
         let found = engine.list(&labels::jobs_filter(service)).await;
         let found = found.map_err(|f| self.failed(&format!("list the jobs of {service}"), f))?;
-        let removals = found.into_iter().filter_map(|job| job.id).map(|id| async move {
+        // What is run from an image that somebody made of a job's container has its labels too.
+        let is_job = |job: &ContainerSummary| {
+            let id = job.labels.as_ref().and_then(|labels| labels.get(labels::JOB));
+            let names = job.names.iter().flatten();
+            id.is_some_and(|id| {
+                names.map(|name| name.trim_start_matches('/')).any(|name| name == id)
+            })
+        };
+        let jobs = found.into_iter().filter(is_job).filter_map(|job| job.id);
+        let removals = jobs.map(|id| async move {
             let gone = async {
                 engine.stop(&id).await?;
                 engine.remove(&id).await

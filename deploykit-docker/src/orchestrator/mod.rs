@@ -286,14 +286,24 @@ struct Container {
 }
 
 impl Container {
-    /// None for what is not a task of a place, though it may carry a label of ours.
+    /// None for what is not a task of a place, though it may carry our labels: `docker commit` gives them to the image that it
+    /// makes of a task, and so to whatever is run from that.
     fn read(summary: ContainerSummary) -> Option<Self> {
-        let name = summary.names?.into_iter().next()?;
-        Some(Self {
+        let name = summary.names?.into_iter().next()?.trim_start_matches('/').to_owned();
+        let labels = summary.labels?;
+        let tag = Tag::read(&labels)?;
+        let number = name.strip_prefix(&format!("{}-{}-", labels.get(labels::SERVICE)?, tag.place));
+        let is_named = number.is_some_and(|number| number.parse::<u32>().is_ok());
+        // A task that was renamed still runs its release's image.
+        let is_task = is_named
+            || tag
+                .release(&name)
+                .is_ok_and(|release| summary.image == Some(release.image.pull_name()));
+        is_task.then_some(Self {
             id: summary.id?,
-            name: name.trim_start_matches('/').to_owned(),
+            name,
             state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
-            tag: Tag::read(&summary.labels?)?,
+            tag,
         })
     }
 

@@ -1,10 +1,17 @@
 //! An Engine that fails for a moment, and others who are at work in the middle.
 
-use deploykit_core::{ErrorKind, Orchestrator, Place, ServiceName};
+use std::time::Duration;
+
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, RenameContainerOptionsBuilder,
+};
+use deploykit_core::{ErrorKind, JobRun, Orchestrator, Place, PlaceState, ServiceName};
 use deploykit_docker::Docker;
 
 use crate::front::{Fate, Front};
-use crate::world::{failure, http, on_docker};
+use crate::world::{World, failure, http, on_docker};
 
 const BUSY: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\n\
     content-length: 35\r\nconnection: close\r\n\r\n{\"message\":\"context is overloaded\"}\n";
@@ -97,6 +104,75 @@ async fn a_network_on_which_tasks_have_no_addresses_is_refused() {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.message().contains(network), "{error}");
         }
+    })
+    .await;
+}
+
+/// Runs a copy of a container, as `docker commit` and `docker run` make it, and returns its name.
+async fn run_a_copy(world: &World, container: &str) -> String {
+    let name = format!("copy-of-{container}").to_lowercase();
+    let options = CommitContainerOptionsBuilder::new().container(container).repo(&name).build();
+    world.client.commit_container(options, ContainerConfig::default()).await.unwrap();
+    let body = ContainerCreateBody {
+        image: Some(name.clone()),
+        host_config: Some(HostConfig {
+            network_mode: Some(world.service.to_string()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let options = CreateContainerOptionsBuilder::new().name(&name).build();
+    world.client.create_container(Some(options), body).await.unwrap();
+    world.client.start_container(&name, None).await.unwrap();
+    name
+}
+
+/// Removes the copy and its image, and says whether it was still there.
+async fn remove_the_copy(world: &World, name: &str) -> bool {
+    let force = RemoveContainerOptionsBuilder::new().force(true).build();
+    let was_there = world.client.remove_container(name, Some(force)).await.is_ok();
+    world.client.remove_image(name, None::<RemoveImageOptions>, None).await.unwrap();
+    was_there
+}
+
+#[tokio::test]
+async fn a_copy_that_somebody_runs_of_a_task_is_none() {
+    on_docker("commit", async |world| {
+        world.serve("good", http()).await;
+        let copy = run_a_copy(&world, &format!("{}-A-0", world.service)).await;
+        let state = world.docker.observe(&world.service).await.unwrap();
+        world.docker.retire(&world.service, Place::A).await.unwrap();
+        let stayed = remove_the_copy(&world, &copy).await;
+        let counted = state.place(Place::A).map(|place| (place.desired, place.tasks.len()));
+        assert_eq!((counted, stayed), (Some((1, 1)), true));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_that_somebody_runs_of_a_jobs_container_is_not_removed_with_it() {
+    on_docker("commitjob", async |world| {
+        let revision = world.register("good", http()).await;
+        let id = format!("{}-1-migrate-1", world.service);
+        let limit = Duration::from_secs(30);
+        let run = JobRun::new(world.service.clone(), id, "migrate", "test-1", limit);
+        world.docker.start_job(&run, &revision).await.unwrap();
+        let copy = run_a_copy(&world, run.id.as_str()).await;
+        world.docker.remove_jobs(&world.service).await.unwrap();
+        assert!(remove_the_copy(&world, &copy).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_that_somebody_renamed_is_still_one() {
+    on_docker("renamed", async |world| {
+        world.serve("good", http()).await;
+        let (old, new) = (format!("{}-A-0", world.service), format!("old-{}", world.service));
+        let options = RenameContainerOptionsBuilder::new().name(&new).build();
+        world.client.rename_container(&old, options).await.unwrap();
+        let is_renamed = |place: &PlaceState| place.tasks.iter().all(|t| t.id.as_str() == new);
+        assert_eq!(world.until("seen", is_renamed).await.desired, 1);
     })
     .await;
 }
