@@ -30,6 +30,11 @@ impl LoadBalancer for WorldBalancer {
         settings.balancer.with_lag(settings.routing_lag)
     }
 
+    async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
+        let has_test_route = self.world.lock().settings.has_test_route(service);
+        Ok(self.capability().with_test_route(has_test_route))
+    }
+
     async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {
         let observe = |state: &mut State| Ok(state.observe_routing(service));
         self.world.call(Operation::ObserveRouting, Some(service), String::new, observe).await
@@ -162,7 +167,7 @@ impl State {
     }
 
     fn set_test_route(&mut self, service: &ServiceName, place: Option<Place>) -> Result<()> {
-        if place.is_some() && !self.settings.balancer.test_route {
+        if place.is_some() && !self.settings.has_test_route(service) {
             return Err(unsupported(service, "a test route"));
         }
         let number = self.find_or_add(service);

@@ -320,6 +320,12 @@ impl<T: LoadBalancer> LoadBalancer for Tapped<T> {
         self.inner.capability()
     }
 
+    async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
+        self.tap
+            .call(READ, "ask what the balancer can do", self.inner.capability_for(service))
+            .await
+    }
+
     async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {
         self.tap.call(READ, "observe routing", self.inner.observe(service)).await
     }

@@ -101,7 +101,7 @@ impl Deployer {
         let same = found.before.as_ref().is_some_and(|before| before.digest() == release.digest());
         let counted = change.replicas.is_none_or(|replicas| replicas == found.world.desired);
         let there = found.is_complete();
-        let mut plan = self.compose(&service, strategy, found, release, change.replicas)?;
+        let mut plan = self.compose(&service, strategy, found, release, change.replicas).await?;
         if same && counted && there && !change.force {
             plan.steps.clear();
         }
@@ -168,12 +168,12 @@ impl Deployer {
         let release = self.release_of(&service, revision).await?;
         match found.world.held.clone() {
             Some(held) if held.revision == *revision => {
-                self.back_to_held(&service, found, &held, release)
+                self.back_to_held(&service, found, &held, release).await
             }
             _ => {
                 let same =
                     found.world.stable.as_ref().is_some_and(|stable| stable.revision == *revision);
-                let mut plan = self.compose(&service, strategy, found, release, None)?;
+                let mut plan = self.compose(&service, strategy, found, release, None).await?;
                 plan.back = true;
                 if same {
                     plan.steps.clear();

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageRef, PinnedImage};
 use crate::name::{Place, RevisionId, Role, ServiceName};
 use crate::plan::{Draft, FORMAT, Fingerprint, HookUse, Plan, Standing, Step};
-use crate::provider::ServiceState;
+use crate::provider::{BalancerCapability, ServiceState};
 use crate::release::Release;
 use crate::routing::{Routing, Weight};
 use crate::strategy::{Context, Strategy};
@@ -134,7 +134,7 @@ impl Deployer {
     }
 
     /// The steps around what the strategy drafts, checked.
-    pub(super) fn compose(
+    pub(super) async fn compose(
         &self,
         service: &ServiceName,
         strategy: &dyn Strategy,
@@ -151,7 +151,7 @@ impl Deployer {
             desired: replicas.unwrap_or(found.world.desired),
             stable: found.world.stable.as_ref().map(|stable| stable.place),
             orchestrator: self.providers.orchestrator.capability(),
-            balancer: self.providers.balancer.as_ref().map(|balancer| balancer.capability()),
+            balancer: self.balancing(service).await?,
         };
         let draft = strategy.draft(&context)?;
         let mut steps = draft.steps;
@@ -184,7 +184,7 @@ impl Deployer {
             hooks: Vec::new(),
             jobs: Vec::new(),
         };
-        self.check(&plan)?;
+        self.check(&plan).await?;
         Ok(plan)
     }
 
@@ -207,7 +207,7 @@ impl Deployer {
     }
 
     /// The plan that turns back to the place that is still held.
-    pub(super) fn back_to_held(
+    pub(super) async fn back_to_held(
         &self,
         service: &ServiceName,
         found: Found,
@@ -235,15 +235,21 @@ impl Deployer {
             hooks: Vec::new(),
             jobs: Vec::new(),
         };
-        self.check(&plan)?;
+        self.check(&plan).await?;
         Ok(plan)
     }
 
+    /// What the balancer can do for a service; none for a worker.
+    async fn balancing(&self, service: &ServiceName) -> Result<Option<BalancerCapability>> {
+        let Some(balancer) = &self.providers.balancer else { return Ok(None) };
+        let asked = quick("ask what the balancer can do", balancer.capability_for(service));
+        asked.await.map(Some)
+    }
+
     /// Checks a plan against the providers and the gates of this deployer.
-    pub(super) fn check(&self, plan: &Plan) -> Result<()> {
-        let providers = &self.providers;
-        let balancer = providers.balancer.as_ref().map(|balancer| balancer.capability());
-        plan.check(providers.orchestrator.capability(), balancer).map_err(|e| {
+    pub(super) async fn check(&self, plan: &Plan) -> Result<()> {
+        let balancer = self.balancing(&plan.service).await?;
+        plan.check(self.providers.orchestrator.capability(), balancer).map_err(|e| {
             e.within(format_args!("plan for {}, {}", plan.service, plan.strategy))
                 .or_hint("change that step, or the strategy's settings that it comes from")
         })?;

@@ -31,7 +31,7 @@ impl Deployer {
     ///
     /// **Cancellation.** A dropped call may have begun the rollout, which then runs without a handle.
     pub async fn deploy(&self, plan: Plan) -> Result<Rollout> {
-        self.check(&plan)?;
+        self.check(&plan).await?;
         if plan.is_noop() {
             return Ok(self.nothing_to_do(plan));
         }
@@ -324,7 +324,7 @@ impl Deployer {
             .with_hint("somebody else changed the routing; set it back first"));
         }
         let release = self.release_of(service, &held.revision).await?;
-        let plan = self.back_to_held(service, found, &held, release)?;
+        let plan = self.back_to_held(service, found, &held, release).await?;
         let (updates, _) = broadcast::channel(1);
         let performer = Performer::new(
             Arc::clone(&self.providers),

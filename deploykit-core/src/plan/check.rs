@@ -242,7 +242,7 @@ impl Walk<'_> {
             }
             Step::OpenTest => {
                 if !balancer.is_some_and(|b| b.test_route) {
-                    return unsupported("the balancer has no test route");
+                    return unsupported("the balancer has no test route to the service");
                 }
                 if !self.healthy {
                     return wrong("opens a test route to what was not awaited healthy");

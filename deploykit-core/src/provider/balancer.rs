@@ -14,6 +14,17 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// What this balancer can do; constant.
     fn capability(&self) -> BalancerCapability;
 
+    /// What it can do for one service: no more than it can at all, and all of that unless it says otherwise.
+    ///
+    /// **Contract.** Asked when a rollout is planned, and again before it begins: what is lacking is refused then, before
+    /// anything has moved.
+    ///
+    /// **Errors.** `NotFound` for a service that must be made known to the balancer first.
+    async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
+        let _ = service;
+        Ok(self.capability())
+    }
+
     /// What there is of a service now, read from the balancer, not remembered.
     ///
     /// **Contract.** A service that the balancer does not know is `Closed` and has no targets.

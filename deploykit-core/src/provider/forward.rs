@@ -73,6 +73,9 @@ macro_rules! forward {
             fn capability(&self) -> BalancerCapability {
                 (**self).capability()
             }
+            async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
+                (**self).capability_for(service).await
+            }
             async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {
                 (**self).observe(service).await
             }

@@ -113,11 +113,12 @@ impl Strategy for BlueGreen {
         let test_route = context.balancer.is_some_and(|balancer| balancer.test_route);
         if !self.validate.is_empty() {
             if context.balancer.is_some() && !test_route {
+                let service = &context.service;
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "the balancer has no test route to validate over",
+                    format!("the balancer has no test route to {service} to validate over"),
                 )
-                .with_hint("use watch and a bake instead of validate"));
+                .with_hint("give the service one where it is added to the balancer, or use watch and a bake instead of validate"));
             }
             // A worker has no routes; its gates look elsewhere.
             draft = if test_route {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, ErrorKind, HealthGate, LoadBalancer, Outcome, ServiceName,
-    ServiceSpec, Weight,
+    BlueGreen, Change, Deployer, Draft, ErrorKind, HealthGate, LoadBalancer, Outcome, ServiceName,
+    ServiceSpec, Strategy, Weight,
 };
 use deploykit_testing::{Behaviour, Traffic, World};
 use tokio::time::sleep;
@@ -86,4 +86,36 @@ async fn its_entries_are_addresses_and_requests_are_refused_with_the_gate_to_use
     let error = world.http_gate("/health").measure(&context).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.hint().unwrap().contains("tcp_gate"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_test_route_a_plan_that_opens_one_is_refused_and_so_is_one_from_before() {
+    let (world, db, deployer) = database().await;
+    let before = deployer.plan(&db, &strategy(MINUTE), Change::to("db:2")).await.unwrap();
+    world.tune(|settings| {
+        settings.without_test_route.insert(db.clone());
+    });
+    let steps = Draft::new()
+        .launch(Weight::ALL)
+        .await_healthy(MINUTE)
+        .open_test()
+        .close_test()
+        .shift(Weight::ALL)
+        .promote()
+        .retire(MINUTE);
+    let strategies: [&dyn Strategy; 2] = [&strategy(MINUTE), &steps];
+    for strategy in strategies {
+        let error = deployer.plan(&db, strategy, Change::to("db:2")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.message().contains("test route") && error.message().contains("db"),
+            "{error}"
+        );
+    }
+    let error = deployer.deploy(before).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(world.snapshot(&db).places.len(), 1);
+    // What opens none is as good as ever.
+    let report = deployer.rollout(&db, &BlueGreen::new(), Change::to("db:2")).await.unwrap();
+    assert_eq!(report.await.unwrap().outcome, Outcome::Promoted);
 }
