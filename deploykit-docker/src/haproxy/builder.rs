@@ -9,8 +9,8 @@ use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 
 use super::container::{CONFIG, CONFIG_FILE, Container, Publish, SOCKET_FILE, Spec};
 use super::runtime::Runtime;
-use super::store::{Store, failed};
-use super::{Frontend, HaProxy, Inner, add};
+use super::store::{START, Store, failed};
+use super::{Frontend, HaProxy, Inner};
 use crate::engine::{Engine, LONGEST_SOCKET_PATH};
 
 /// How HAProxy's container is made; see [`HaProxy::builder`].
@@ -79,7 +79,8 @@ impl HaProxyBuilder {
     }
 
     /// Makes a port of HAProxy reachable at an address of this machine: `IP:PORT`, or `IP:PORT:PORT_OF_HAPROXY`; PORT 0
-    /// for any that is free. Give all that services will ever need: a container's ports are fixed when it is created.
+    /// for any that is free. Give all that services will ever need: a container's ports are fixed when it is created, and a
+    /// service on another one is refused (see [`Frontend::unpublished`]).
     pub fn publish(mut self, publish: impl Into<String>) -> Self {
         self.publish.push(publish.into());
         self
@@ -157,9 +158,9 @@ impl HaProxyBuilder {
         };
         let (runtime, store) =
             (Runtime::new(socket), Store::new(config_dir.join(CONFIG_FILE), CONFIG));
-        let locked = store.lock().await?;
-        let before = locked.load()?;
-        locked.save(&before)?;
+        let locked = store.lock(START).await?;
+        locked.begin()?;
+        locked.save(&locked.load()?)?;
         let (container, created) = Container::start(engine, spec, &runtime).await?;
         drop(locked);
         let inner = Inner { runtime, store, container: Some(container) };
@@ -167,7 +168,7 @@ impl HaProxyBuilder {
         let changed = this.change(None, |model, locked| {
             model.extra = self.extra;
             let mut services = self.services.iter();
-            services.try_for_each(|(service, frontend)| add(model, locked, service, frontend))
+            services.try_for_each(|(service, frontend)| this.add(model, locked, service, frontend))
         });
         if let Err(error) = changed.await {
             if created {

@@ -10,9 +10,10 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 use futures::TryStreamExt;
 
+use super::Frontend;
 use super::runtime::{POLL, Runtime};
 use crate::engine::{Engine, Failure};
 
@@ -32,6 +33,9 @@ const HOST: &str = "host";
 const READY: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 100;
+
+/// What HAProxy marks with that it cannot go on from.
+const ALERT: &str = "[ALERT]";
 
 /// What a container is created from; another one is another container.
 #[derive(Clone, Debug)]
@@ -322,6 +326,27 @@ impl Container {
         Some(here(address))
     }
 
+    /// Refuses a service that nobody could reach, unless that is meant.
+    ///
+    /// # Errors
+    /// `Invalid`, naming service and port.
+    pub(super) fn check_published(&self, service: &ServiceName, frontend: &Frontend) -> Result<()> {
+        if self.is_on_machine_network() || frontend.unpublished {
+            return Ok(());
+        }
+        let Some(port) = frontend.ports().find(|port| !self.published.contains_key(port)) else {
+            return Ok(());
+        };
+        let (name, network) = (self.container(), &self.spec.network);
+        let what = format!(
+            "service {service}: container {name} does not publish port {port}, so nobody outside of network {network} \
+             would reach it"
+        );
+        Err(Error::invalid(what).with_hint(format!(
+            "remove the container and start HAProxy with publish(\"IP:{port}\"), or say Frontend::unpublished where that is meant"
+        )))
+    }
+
     /// Lets HAProxy look at a configuration file in the configuration directory.
     pub(super) async fn validate(&self, file: &Path) -> Result<()> {
         let file = file.file_name().unwrap_or_default().to_string_lossy();
@@ -330,9 +355,23 @@ impl Container {
         // In a container that is paused it would not end.
         let checked = tokio::time::timeout(READY, self.exec(&words)).await;
         let checked = checked.map_err(|_| Failure::Silence).and_then(|c| c.map_err(Failure::from));
-        let (code, text) = checked.map_err(|failure| self.failed("check a file in", failure))?;
+        let does_not_run = |why: &str| {
+            let name = self.container();
+            let what =
+                format!("HAProxy's container {name} does not run, or ended meanwhile: {why}");
+            Error::new(ErrorKind::Unavailable, what)
+                .with_hint(format!("start HAProxy again, or see why it ends: docker logs {name}"))
+        };
+        let (code, text) = checked.map_err(|failure| match failure {
+            Failure::Answer { status: 409, message } => does_not_run(&message),
+            failure => self.failed("check a file in", failure),
+        })?;
         if code == 0 {
             return Ok(());
+        }
+        // What HAProxy refuses it says; anything else is said of the attempt to ask it.
+        if !text.contains(ALERT) {
+            return Err(does_not_run(&format!("exit code {code} {}", text.trim())));
         }
         let what = format!("HAProxy refuses the configuration: {}", alerts(text.lines()));
         Err(Error::invalid(what).with_hint("mend what was given to HaProxyBuilder::extra_config"))
@@ -430,7 +469,7 @@ pub(super) fn here(address: SocketAddr) -> SocketAddr {
 
 /// The alerts among HAProxy's messages, or all where there is none.
 fn alerts<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> String {
-    let marked: Vec<_> = lines.clone().filter(|line| line.contains("[ALERT]")).collect();
+    let marked: Vec<_> = lines.clone().filter(|line| line.contains(ALERT)).collect();
     if marked.is_empty() { lines.collect::<Vec<_>>().join("; ") } else { marked.join("; ") }
 }
 

@@ -35,6 +35,8 @@ pub struct Frontend {
     pub(super) tls: Option<Certificate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sticky: Option<Sticky>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unpublished: bool,
     pub(super) idle_timeout: Duration,
 }
 
@@ -81,6 +83,7 @@ impl Frontend {
             health_path: None,
             tls: None,
             sticky: None,
+            unpublished: false,
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -104,6 +107,14 @@ impl Frontend {
     #[must_use]
     pub fn with_address(mut self, address: Ipv4Addr) -> Self {
         self.address = address;
+        self
+    }
+
+    /// Lets only containers on HAProxy's network reach it, at HAProxy's container; without it a port that HAProxy's container does
+    /// not publish is refused, because nobody else could. The deployer's gates cannot, unless a test port is published.
+    #[must_use]
+    pub fn unpublished(mut self) -> Self {
+        self.unpublished = true;
         self
     }
 
@@ -167,11 +178,14 @@ impl Frontend {
     }
 
     /// Whether it can have a test route.
-    ///
+    pub(super) fn has_test_route(&self) -> bool {
+        self.has_test_header() || self.test_port.is_some()
+    }
+
     /// # Errors
-    /// `Unsupported`, with what it lacks.
+    /// `Unsupported` where it can have no test route, with what it lacks.
     pub(super) fn check_test_route(&self, service: &ServiceName) -> Result<()> {
-        if self.has_test_header() || self.test_port.is_some() {
+        if self.has_test_route() {
             return Ok(());
         }
         let what =

@@ -32,7 +32,7 @@ use self::model::{Model, Server, check_task};
 use self::reconcile::Reconcile;
 use self::runtime::{POLL, Processes, Runtime};
 pub use self::sticky::Sticky;
-use self::store::{Locked, Store};
+use self::store::{CHANGE, Locked, START, Store};
 
 /// How long a new worker may take to serve; it takes some 50 ms.
 const RELOAD: Duration = Duration::from_secs(10);
@@ -92,6 +92,7 @@ impl HaProxy {
         let this = Self { inner: Arc::new(inner) };
         // Before anything is written.
         this.inner.runtime.processes().await?;
+        this.inner.store.lock(START).await?.begin()?;
         this.change(None, |_, _| Ok(())).await?;
         Ok(this)
     }
@@ -102,10 +103,11 @@ impl HaProxy {
     /// renew one.
     ///
     /// # Errors
-    /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used; `NotFound`,
+    /// `Busy` names the port that is taken and the service; `Invalid` the setting that cannot be used, or the port that
+    /// HAProxy's container does not publish (see [`Frontend::unpublished`]); `NotFound`,
     /// `Denied` or `Invalid` the file of a certificate. Nothing has changed then.
     pub async fn add_service(&self, service: &ServiceName, frontend: &Frontend) -> Result<()> {
-        self.change(Some(service), |model, locked| add(model, locked, service, frontend)).await
+        self.change(Some(service), |model, locked| self.add(model, locked, service, frontend)).await
     }
 
     /// Closes a service's port and forgets its targets; requests in flight are still answered. One that is not there is
@@ -127,7 +129,7 @@ impl HaProxy {
     /// # Errors
     /// `Unsupported` for one that somebody else runs.
     pub async fn remove(&self) -> Result<()> {
-        let _locked = self.inner.store.lock().await?;
+        let _locked = self.inner.store.lock(START).await?;
         match &self.inner.container {
             Some(container) => container.remove().await,
             None => {
@@ -145,13 +147,29 @@ impl HaProxy {
         }
     }
 
+    /// Adds a service, with a copy of its certificate.
+    fn add(
+        &self,
+        model: &mut Model,
+        locked: &Locked<'_>,
+        service: &ServiceName,
+        frontend: &Frontend,
+    ) -> Result<()> {
+        if let Some(container) = &self.inner.container {
+            container.check_published(service, frontend)?;
+        }
+        let pem = frontend.tls.as_ref().map(|tls| tls.load(service)).transpose()?;
+        let copy = pem.map(|pem| locked.keep(service, &pem)).transpose()?;
+        model.add(service, frontend, copy)
+    }
+
     async fn change(
         &self,
         service: Option<&ServiceName>,
         edit: impl FnOnce(&mut Model, &Locked<'_>) -> Result<()> + Send,
     ) -> Result<()> {
         let store = &self.inner.store;
-        let locked = store.lock().await?;
+        let locked = store.lock(CHANGE).await?;
         let before = locked.load()?;
         let mut model = before.clone();
         let changed = match edit(&mut model, &locked) {
@@ -258,18 +276,6 @@ impl HaProxy {
     }
 }
 
-/// Adds a service, with a copy of its certificate.
-fn add(
-    model: &mut Model,
-    locked: &Locked<'_>,
-    service: &ServiceName,
-    frontend: &Frontend,
-) -> Result<()> {
-    let pem = frontend.tls.as_ref().map(|tls| tls.load(service)).transpose()?;
-    let copy = pem.map(|pem| locked.keep(service, &pem)).transpose()?;
-    model.add(service, frontend, copy)
-}
-
 /// HAProxy speaks of the copy of a certificate; the user knows the files.
 fn name_certificate(model: &Model, error: Error) -> Error {
     for (service, known) in &model.services {
@@ -277,8 +283,9 @@ fn name_certificate(model: &Model, error: Error) -> Error {
             && error.message().contains(copy)
         {
             let what = format!("service {service}: {tls} cannot be used: {}", error.message());
-            return Error::new(error.kind(), what)
-                .with_hint("check that it is whole, and that the key belongs to it");
+            return Error::new(error.kind(), what).with_hint(
+                "check that it is whole and that the key belongs to it, and add the service again",
+            );
         }
     }
     error
@@ -293,6 +300,12 @@ fn port_taken(service: &ServiceName, port: u16) -> Error {
 impl LoadBalancer for HaProxy {
     fn capability(&self) -> BalancerCapability {
         BalancerCapability::all()
+    }
+
+    async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
+        let mut model = self.inner.store.load()?;
+        let has_test_route = model.service(service)?.frontend.has_test_route();
+        Ok(self.capability().with_test_route(has_test_route))
     }
 
     async fn observe(&self, service: &ServiceName) -> Result<BalancerState> {

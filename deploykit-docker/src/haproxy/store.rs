@@ -15,8 +15,11 @@ use super::config;
 use super::model::Model;
 use super::runtime::POLL;
 
-/// A change takes well under a second, a start with its container a few.
-const LOCK: Duration = Duration::from_secs(30);
+/// How long a change waits for others, which takes them well under a second: less than a deployer gives a call, so that it gets to
+/// know who is in its way.
+pub(super) const CHANGE: Duration = Duration::from_secs(10);
+/// How long a start waits: others that start have a container to make.
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// Where the configuration file is.
 #[derive(Clone, Debug)]
@@ -60,12 +63,12 @@ impl Store {
     /// Waits until nobody else, in this process or another, is changing HAProxy.
     ///
     /// # Errors
-    /// `Busy` after 30 s.
-    pub(super) async fn lock(&self) -> Result<Locked<'_>> {
+    /// `Busy` after `at_most`.
+    pub(super) async fn lock(&self, at_most: Duration) -> Result<Locked<'_>> {
         let path = self.beside(".lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = opened.map_err(|error| failed("open", &path, error))?;
-        let deadline = Instant::now() + LOCK;
+        let deadline = Instant::now() + at_most;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Locked { store: self, _lock: lock }),
@@ -82,19 +85,29 @@ impl Store {
         }
     }
 
-    /// The wanted state; an empty one where there is no file.
+    /// The wanted state.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no file: what HAProxy has is not forgotten because somebody removed it.
     pub(super) fn load(&self) -> Result<Model> {
-        match fs::read_to_string(&self.file) {
-            Ok(text) => config::parse(&text, &self.file),
-            Err(error) if error.kind() == IoKind::NotFound => Ok(Model::default()),
-            Err(error) => Err(failed("read", &self.file, error)),
-        }
+        let text = fs::read_to_string(&self.file);
+        config::parse(&text.map_err(|error| failed("read", &self.file, error))?, &self.file)
     }
 }
 
 impl Locked<'_> {
     pub(super) fn load(&self) -> Result<Model> {
         self.store.load()
+    }
+
+    /// Makes the file, without services, where there is none.
+    pub(super) fn begin(&self) -> Result<()> {
+        let file = self.store.file();
+        match file.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => self.save(&Model::default()),
+            Err(error) => Err(failed("look for", file, error)),
+        }
     }
 
     /// Copies a certificate and its key to where HAProxy reads them, for nobody else to read, and returns the file's name.
@@ -114,7 +127,11 @@ impl Locked<'_> {
             chown(&draft, Some(owner), None).ok();
             fs::rename(&draft, &path)
         };
-        write().map_err(|error| failed("write", &path, error))?;
+        write().map_err(|error| {
+            // Half a key is a secret, too.
+            let _ = fs::remove_file(&draft);
+            failed("write", &path, error)
+        })?;
         Ok(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
     }
 
@@ -186,9 +203,10 @@ pub(super) fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {
         IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem => {
             (ErrorKind::Denied, "run as the user that owns HAProxy's state directory")
         }
-        IoKind::NotFound => {
-            (ErrorKind::NotFound, "start HAProxy again: that makes what is missing")
-        }
+        IoKind::NotFound => (
+            ErrorKind::NotFound,
+            "restore it from a backup; or start HAProxy again, which makes an empty one, and add the services",
+        ),
         IoKind::StorageFull | IoKind::QuotaExceeded => (ErrorKind::Unavailable, "free space there"),
         _ => (ErrorKind::Other, "look at the disk and at HAProxy's state directory"),
     };

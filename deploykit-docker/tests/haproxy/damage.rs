@@ -2,13 +2,16 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use deploykit_core::{Endpoint, ErrorKind, LoadBalancer, Place, Routing, TargetHealth, TaskId};
-use deploykit_docker::HaProxy;
+use deploykit_core::{
+    Endpoint, ErrorKind, LoadBalancer, Place, Routing, ServiceName, TargetHealth, TaskId,
+};
+use deploykit_docker::{Frontend, HaProxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::world::{World, builder, on_haproxy};
+use crate::world::{TEST, World, builder, get, on_haproxy};
 
 #[tokio::test]
 async fn a_target_whose_deployer_died_while_adding_it_is_checked_before_it_gets_requests() {
@@ -134,4 +137,47 @@ async fn a_directory_that_the_engine_cannot_mount_is_refused() {
     let error = builder("colon", &dir).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.message().contains("a:b") && !dir.exists(), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_file_that_somebody_removed_is_missed_and_no_service_is_forgotten() {
+    on_haproxy("nofile", |world| async move {
+        world.serve(Place::A, 1).await;
+        world.route(&Routing::all_to(Place::A)).await;
+        let url = world.observe().await.entry.unwrap().url;
+        let file = world.state.join("conf/haproxy.cfg");
+        let text = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let other = ServiceName::new("other").unwrap();
+        let added = world.haproxy.add_service(&other, &Frontend::new(TEST)).await;
+        let seen = world.haproxy.observe(&world.service).await;
+        for error in [added.unwrap_err(), seen.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.message().contains(file.to_str().unwrap()), "{error}");
+        }
+        assert_eq!(get(&url, "").await.status, 200);
+        std::fs::write(&file, text).unwrap();
+        world.haproxy.add_service(&other, &Frontend::new(TEST)).await.unwrap();
+        assert_eq!(world.get("").await.status, 200);
+    })
+    .await;
+}
+
+/// What a deployer gives a call; whoever takes longer is not asked why.
+const CALL: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_lock_that_another_process_keeps_is_named_before_the_call_is_given_up() {
+    on_haproxy("locked", |world| async move {
+        let path = world.state.join("conf/haproxy.cfg.lock");
+        let lock = std::fs::File::open(&path).unwrap();
+        lock.lock().unwrap();
+        let change = world.haproxy.set_routing(&world.service, &Routing::Pooled);
+        let error = tokio::time::timeout(CALL, change).await.expect("an answer").unwrap_err();
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Busy, true));
+        assert!(error.message().contains(path.to_str().unwrap()), "{error}");
+        drop(lock);
+        world.route(&Routing::Pooled).await;
+    })
+    .await;
 }

@@ -123,7 +123,11 @@ async fn adding_services_under_load_loses_nothing() {
         load.at_least(100).await;
         for n in 0..10 {
             let other = ServiceName::new(format!("other-{n}")).unwrap();
-            world.haproxy.add_service(&other, &Frontend::new(9_000 + n)).await.unwrap();
+            world
+                .haproxy
+                .add_service(&other, &Frontend::new(9_000 + n).unpublished())
+                .await
+                .unwrap();
             let next = load.requests() + 100;
             load.at_least(next).await;
         }
@@ -149,7 +153,7 @@ async fn what_is_connected_since_before_a_reload_is_counted_and_rerouted() {
         late.write_all(b"GET / HTTP/1.0\r\n").await.unwrap();
 
         let other = ServiceName::new("other").unwrap();
-        world.haproxy.add_service(&other, &Frontend::new(9_000)).await.unwrap();
+        world.haproxy.add_service(&other, &Frontend::new(9_000).unpublished()).await.unwrap();
         assert_eq!(world.observe().await.in_flight(Place::A), 1);
         world.serve(Place::B, 1).await;
         world.route(&Routing::all_to(Place::B)).await;

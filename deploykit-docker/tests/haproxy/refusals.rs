@@ -7,7 +7,7 @@ use deploykit_core::{
 };
 use deploykit_docker::{Engine, Frontend, HaProxy, HaProxyBuilder};
 
-use crate::world::{builder_on_machine, on_haproxy, thousandths};
+use crate::world::{LIVE, builder_on_machine, on_haproxy, thousandths};
 
 fn builder(test: &str, state: &tempfile::TempDir) -> HaProxyBuilder {
     let name = format!("dkh-{test}-{}", std::process::id());
@@ -96,6 +96,11 @@ async fn a_stopped_haproxy_is_named_by_its_socket_and_takes_the_change_when_it_i
         assert!(error.message().contains("run/master.sock"), "{error}");
         let error = world.haproxy.observe(&world.service).await.unwrap_err();
         assert!(error.message().contains("run/master.sock"), "{error}");
+        let other = ServiceName::new("other").unwrap();
+        let unpublished = Frontend::new(9_000).unpublished();
+        let error = world.haproxy.add_service(&other, &unpublished).await.unwrap_err();
+        assert!(error.is_temporary(), "{error:?}");
+        assert!(error.message().contains(&world.container()), "{error}");
         world.builder().start().await.unwrap();
         assert_eq!(world.observe().await.routing, routing);
     })
@@ -175,4 +180,39 @@ async fn an_engine_on_another_machine_is_refused() {
     let error = HaProxy::builder().engine(engine).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_on_a_port_that_is_not_published_is_refused_unless_that_is_meant() {
+    on_haproxy("unpublished", |world| async move {
+        let before = std::fs::read_to_string(world.state.join("conf/haproxy.cfg")).unwrap();
+        let other = ServiceName::new("other").unwrap();
+        let on_test_port = Frontend::new(LIVE).with_test_port(9_000);
+        for (service, frontend) in [(&other, Frontend::tcp(9_000)), (&world.service, on_test_port)]
+        {
+            let error = world.haproxy.add_service(service, &frontend).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            let message = error.message();
+            assert!(message.contains(service.as_str()) && message.contains("9000"), "{error}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("publish") && hint.contains("unpublished"), "{error}");
+        }
+        let after = std::fs::read_to_string(world.state.join("conf/haproxy.cfg")).unwrap();
+        assert_eq!(after, before);
+        let inside = Frontend::tcp(9_000).unpublished();
+        world.haproxy.add_service(&other, &inside).await.unwrap();
+        let state = world.haproxy.observe(&other).await.unwrap();
+        assert_eq!((state.routing, state.entry), (Routing::Closed, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_haproxy_that_is_to_start_with_a_service_that_it_does_not_publish_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let web = ServiceName::new("web").unwrap();
+    let builder = builder("nopublish", &state).service(&web, &Frontend::new(9_000));
+    let error = refused(builder, "nopublish").await;
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("9000"), "{error}");
 }

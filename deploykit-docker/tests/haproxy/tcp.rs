@@ -216,6 +216,15 @@ async fn a_test_route_without_a_port_is_refused_naming_the_setting() {
         );
         assert_eq!(world.observe().await.test_route, None);
         haproxy.set_test_route(service, None).await.unwrap();
+        // Planning asks before.
+        assert!(!haproxy.capability_for(service).await.unwrap().test_route);
+        let address = [127, 0, 0, 1].into();
+        let testable = Frontend::tcp(free_port()).with_test_port(free_port()).with_address(address);
+        haproxy.add_service(service, &testable).await.unwrap();
+        assert!(haproxy.capability_for(service).await.unwrap().test_route);
+        let nobody = ServiceName::new("nobody").unwrap();
+        let error = haproxy.capability_for(&nobody).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
 
         let frontend = Frontend::tcp(free_port()).with_health_path("/health");
         let error = haproxy.add_service(service, &frontend).await.unwrap_err();

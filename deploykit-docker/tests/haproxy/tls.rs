@@ -275,8 +275,28 @@ async fn a_restarted_haproxy_has_its_certificate() {
         world.restart().await;
         world.until("back", |state| state.entry.is_some()).await;
         let other = ServiceName::new("other").unwrap();
-        world.haproxy.add_service(&other, &Frontend::new(9_000)).await.unwrap();
+        world.haproxy.add_service(&other, &Frontend::new(9_000).unpublished()).await.unwrap();
         authority.connect(address(&world).await, &[]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_key_whose_copy_cannot_be_made() {
+    under_tls("tlscopy", as_it_is, |site| async move {
+        // Where the copy was, there is something else.
+        let copy = copies(&site.world).remove(0);
+        fs::remove_file(&copy).unwrap();
+        fs::create_dir(&copy).unwrap();
+        let error = site.world.haproxy.add_service(&site.world.service, &site.frontend()).await;
+        let error = error.unwrap_err();
+        assert!(error.message().contains(copy.to_str().unwrap()), "{error}");
+        fs::remove_dir(&copy).unwrap();
+        let secret = site.identity.key.lines().nth(1).unwrap();
+        for entry in fs::read_dir(site.world.state.join("conf")).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!fs::read_to_string(&path).unwrap().contains(secret), "{}", path.display());
+        }
     })
     .await;
 }
