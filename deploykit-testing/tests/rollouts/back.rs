@@ -56,14 +56,6 @@ async fn a_bad_version_does_not_cost_the_place_that_is_held() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_good_version_leaves_nothing_of_what_was_held_before() {
-    let stage = Stage::new();
-    let _ = stage.deploy(&careful().hold(SECOND * 3600), "web:2").await;
-    assert_eq!(stage.deploy(&careful(), "web:3").await.outcome, Outcome::Promoted);
-    assert_eq!(stage.whole(), Ok(Place::C));
-}
-
 /// A strategy with these steps.
 #[derive(Debug)]
 struct Own(Draft);

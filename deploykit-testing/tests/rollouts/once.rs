@@ -95,8 +95,7 @@ async fn a_successor_waits_for_the_job_that_a_dead_deployer_left_running_before_
     let _dead = deployer.deploy(plan).await.unwrap();
     stage.until(|world| world.job_starts(&stage.web, "migrate") == 1).await;
     let began = stage.world.now();
-    tap.kill();
-    sleep(LEASE).await;
+    stage.orphan(&tap).await;
     let report = stage.fresh().recover(&stage.web).await.unwrap().unwrap().await.unwrap();
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert!(stage.world.now() >= began + RUNS - SECOND, "it was not waited for");

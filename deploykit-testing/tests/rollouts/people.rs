@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deploykit_core::{
-    BalancerCapability, BlueGreen, Change, Deployer, ErrorKind, ImageRef, Launch, Measurement,
-    Orchestrator, OrchestratorCapability, Outcome, Place, Plan, Registry, Release, RolloutId,
-    Routing, ServiceSpec, Step, gate_fn,
+    BalancerCapability, BlueGreen, Change, ErrorKind, ImageRef, Launch, Measurement, Orchestrator,
+    OrchestratorCapability, Outcome, Place, Plan, Registry, Release, RolloutId, Routing,
+    ServiceSpec, Step, gate_fn,
 };
 use deploykit_testing::{Fault, Operation};
 use tokio::time::{sleep, timeout};
@@ -24,18 +24,10 @@ async fn a_measurement_without_result_within_the_limit_does_not_end_a_long_soak(
             Ok(if blip { Measurement::inconclusive("a blip") } else { Measurement::pass("good") })
         }
     });
-    let world = &stage.world;
-    let deployer = Deployer::builder()
-        .registry(world.registry())
-        .orchestrator(world.orchestrator())
-        .balancer(world.balancer())
-        .store(stage.store.clone())
-        .gate("g", gate)
-        .clock(world.clock())
-        .build();
+    let deployer = stage.world.deployer().gate("g", gate).build();
     let soak = BlueGreen::new().watch(["g"]).bake(SECOND * 600);
-    let plan = deployer.plan(&stage.web, &soak, Change::to("web:2")).await.unwrap();
-    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    let rollout = deployer.rollout(&stage.web, &soak, Change::to("web:2")).await.unwrap();
+    let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
 }
 

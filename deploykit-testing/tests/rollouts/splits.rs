@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, ErrorKind, OnOrphan, OrchestratorCapability, Outcome, Place, Routing,
+    BlueGreen, Change, ErrorKind, OnOrphan, OrchestratorCapability, Outcome, Place, Rollout,
+    Routing,
 };
 use deploykit_testing::{Blow, Fault, Operation, Part, Tap, World};
 use tokio::time::sleep;
@@ -13,6 +14,16 @@ use crate::stage::{LEASE, SECOND, Stage, careful, half};
 /// Whether the routing has been asked to change so often.
 fn routed(times: u64) -> impl Fn(&World) -> bool {
     move |world| world.count(Operation::SetRouting) >= times
+}
+
+/// A rollout that whoever takes it up goes on with. Its deployer is behind the tap, and its first change of the routing hangs.
+async fn hanging(stage: &Stage) -> (Tap, Rollout) {
+    let tap = Tap::new();
+    let plan = stage.plan(&careful().on_orphan(OnOrphan::Continue), "web:2").await;
+    stage.world.fail(Fault::delay(Operation::SetRouting, SECOND * 10));
+    let rollout = stage.deployer(&tap).deploy(plan).await.unwrap();
+    stage.until(routed(1)).await;
+    (tap, rollout)
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,10 +79,8 @@ async fn a_recovered_undo_looks_at_stable_before_it_gets_the_requests_back() {
     sleep(SECOND / 2).await;
     rollout.abort("bob");
     stage.until(routed(2)).await;
-    tap.kill();
-    stage.world.heal();
     stage.world.scale(&stage.web, Place::A, 0).unwrap();
-    sleep(LEASE).await;
+    stage.orphan(&tap).await;
     stage.clean_up().await;
     assert_eq!(stage.whole(), Ok(Place::A));
     stage.world.assert_safe();
@@ -80,15 +89,9 @@ async fn a_recovered_undo_looks_at_stable_before_it_gets_the_requests_back() {
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_goes_on_looks_at_the_candidate_before_it_gets_requests() {
     let stage = Stage::new();
-    let tap = Tap::new();
-    let plan = stage.plan(&careful().on_orphan(OnOrphan::Continue), "web:2").await;
-    stage.world.fail(Fault::delay(Operation::SetRouting, SECOND * 10));
-    let _rollout = stage.deployer(&tap).deploy(plan).await.unwrap();
-    stage.until(routed(1)).await;
-    tap.kill();
-    stage.world.heal();
+    let (tap, _rollout) = hanging(&stage).await;
     stage.world.scale(&stage.web, Place::B, 0).unwrap();
-    sleep(LEASE).await;
+    stage.orphan(&tap).await;
     stage.clean_up().await;
     assert_eq!(stage.whole(), Ok(Place::B));
     stage.world.assert_safe();
@@ -97,16 +100,10 @@ async fn a_recovery_that_goes_on_looks_at_the_candidate_before_it_gets_requests(
 #[tokio::test(start_paused = true)]
 async fn an_abort_that_was_written_down_before_a_death_is_not_gone_on_from() {
     let stage = Stage::new();
-    let tap = Tap::new();
-    let plan = stage.plan(&careful().on_orphan(OnOrphan::Continue), "web:2").await;
-    stage.world.fail(Fault::delay(Operation::SetRouting, SECOND * 10));
-    let rollout = stage.deployer(&tap).deploy(plan).await.unwrap();
-    stage.until(routed(1)).await;
+    let (tap, rollout) = hanging(&stage).await;
     rollout.abort("bob");
     sleep(SECOND).await;
-    tap.kill();
-    stage.world.heal();
-    sleep(LEASE).await;
+    stage.orphan(&tap).await;
     let before = stage.world.calls().len();
     stage.clean_up().await;
     assert_eq!(stage.whole(), Ok(Place::A));

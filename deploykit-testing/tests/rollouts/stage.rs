@@ -65,6 +65,13 @@ impl Stage {
         self.fresh().deploy(plan).await.unwrap().await.unwrap()
     }
 
+    /// The deployer behind the tap dies. What was wrong with the world is over then, and so is the lease.
+    pub(crate) async fn orphan(&self, tap: &Tap) {
+        tap.kill();
+        self.world.heal();
+        tokio::time::sleep(LEASE).await;
+    }
+
     /// Takes up what is open until nothing is, and removes what is held.
     pub(crate) async fn clean_up(&self) {
         let deployer = self.fresh();
