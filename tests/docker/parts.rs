@@ -1,14 +1,13 @@
 //! What only real parts can show: parts that restart, are not there, or are in each other's way.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
-use deploykit::docker::{Engine, Frontend};
+use deploykit::docker::Frontend;
 use deploykit::{Change, ErrorKind, LoadBalancer, Place, Routing, Weight};
 
-use crate::docker::{Docker, builder, engine, play};
+use crate::docker::{Docker, engine, play};
 use crate::scenarios::see::*;
-use crate::scenarios::stage::{Kind, Stage, Version, deployer};
+use crate::scenarios::stage::{Stage, Version, deployer};
 
 /// What there is, once the balancer answers and finds all targets well again.
 async fn once_healthy(stage: &Docker, wanted: &Seen) {
@@ -68,43 +67,6 @@ async fn a_balancer_that_cannot_be_reached_is_named_by_its_socket() {
         assert_eq!(stage.basics().log.mutations(), []);
         engine(&["start", &stage.haproxys_container()]);
         once_healthy(stage, &before).await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_engine_that_cannot_be_reached_is_named_by_its_socket() {
-    let error = Engine::connect_to("unix:///nowhere/docker.sock").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(error.message().contains("unix:///nowhere/docker.sock"), "{error}");
-    assert!(error.hint().unwrap().contains("DOCKER_HOST"), "{error}");
-}
-
-/// All containers and networks that are named after a stage.
-fn there(stage: &Docker) -> Vec<String> {
-    let name = format!("name={}", stage.basics().service);
-    let mut there = engine(&["ps", "--all", "--filter", &name, "--format", "{{.Names}} {{.ID}}"]);
-    there.extend(engine(&["network", "ls", "--filter", &name, "--format", "{{.Name}} {{.ID}}"]));
-    there
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_another_process_has_is_named() {
-    play(async |stage: &Docker| {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let basics = crate::scenarios::stage::Basics::new("dkt-taken", Kind::Http);
-        let before = there(stage);
-        let started = builder(&basics, &stage.engine)
-            .network(stage.basics().service.as_str())
-            .publish(format!("{address}:9000"))
-            .start()
-            .await;
-        let error = started.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
-        assert!(error.message().contains(&address.to_string()), "{error}");
-        assert!(error.hint().is_some(), "{error}");
-        assert_eq!(there(stage), before);
     })
     .await;
 }

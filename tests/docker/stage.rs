@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use deploykit::docker::{
-    self, DockerRegistry, Engine, Frontend, HaProxy, HaProxyBuilder, LocalImages,
-};
+use deploykit::docker::{self, DockerRegistry, Engine, Frontend, HaProxy, LocalImages};
 use deploykit::{
     Clock, HealthGate, HttpGate, LoadBalancer, Orchestrator, Place, Registry, ServiceName, Store,
     SystemClock, TcpGate,
@@ -21,8 +19,6 @@ use crate::scenarios::stage::{Basics, Kind, Load, Making, Providers, QUICK, Stag
 
 /// A scenario that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(180);
-
-pub(crate) const IMAGE: &str = "deploykit/haproxy:parts";
 
 pub(crate) struct Docker {
     basics: Basics,
@@ -77,7 +73,17 @@ fn state(basics: &Basics) -> std::path::PathBuf {
 }
 
 async fn haproxy(basics: &Basics, engine: &Engine) -> HaProxy {
-    let haproxy = builder(basics, engine).start().await.expect("run `cargo xtask parts` first");
+    let haproxy = HaProxy::builder()
+        .engine(engine.clone())
+        .name(basics.service.as_str())
+        .image("deploykit/haproxy:parts")
+        .network(basics.service.as_str())
+        .publish("127.0.0.1:0:8080")
+        .publish("127.0.0.1:0:8081")
+        .state_dir(state(basics))
+        .start()
+        .await
+        .expect("run `cargo xtask parts` first");
     for (service, port) in [(&basics.service, 8080), (&basics.other, 8081)] {
         let frontend = match basics.kind {
             Kind::Tcp => Frontend::tcp(port),
@@ -86,17 +92,6 @@ async fn haproxy(basics: &Basics, engine: &Engine) -> HaProxy {
         haproxy.add_service(service, &frontend).await.unwrap();
     }
     haproxy
-}
-
-pub(crate) fn builder(basics: &Basics, engine: &Engine) -> HaProxyBuilder {
-    HaProxy::builder()
-        .engine(engine.clone())
-        .name(basics.service.as_str())
-        .image(IMAGE)
-        .network(basics.service.as_str())
-        .publish("127.0.0.1:0:8080")
-        .publish("127.0.0.1:0:8081")
-        .state_dir(state(basics))
 }
 
 fn haproxys_container(service: &ServiceName) -> String {

@@ -107,7 +107,6 @@ macro_rules! play_all {
         $play!(others::one_deployer_deploys_a_service_once_at_a_time);
         $play!(others::a_plan_for_a_world_that_is_gone_is_refused);
         $play!(others::a_desired_count_that_somebody_raised_is_what_the_new_version_gets);
-        $play!(others::a_desired_count_that_somebody_raised_outlasts_an_abort);
         $play!(others::a_stable_that_lost_a_task_has_it_again_before_requests_return);
         $play!(others::a_stable_that_lacks_a_task_is_told_of_and_can_be_replaced);
         $play!(others::a_routing_that_somebody_else_set_stops_the_rollout);

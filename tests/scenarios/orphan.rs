@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit::{Deployer, ErrorKind, OnOrphan, Outcome, Place, Plan, Rollout};
+use deploykit::{Deployer, ErrorKind, OnOrphan, Outcome, Place, Plan, Report, Rollout};
 
 use super::see::*;
 use super::stage::{Doomed, Stage, Version, bare, deployer};
@@ -31,16 +31,23 @@ pub(crate) async fn recover<S: Stage>(stage: &S, deployer: &Deployer) -> deployk
     tokio::time::timeout(S::PATIENCE, wait).await.expect("the lease of the dead ends")
 }
 
-pub(crate) async fn a_rollout_whose_deployer_died_is_undone_by_the_next<S: Stage>(stage: &S) {
-    let before = serving(stage).await;
-    let plan = plan(stage, Version::Better, &careful()).await;
+/// The deployer of a plan dies under load when a step of this name begins, and the next one takes up what it left. No request
+/// is lost.
+async fn taken_up<S: Stage>(stage: &S, plan: Plan, step: &str) -> Report {
     let (report, tally) = under_load(stage, async || {
-        die_at(stage, plan, "soak").await;
+        die_at(stage, plan, step).await;
         recover(stage, &deployer(stage).await).await.unwrap().end().await
     })
     .await;
-    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert_lossless(&tally);
+    report
+}
+
+pub(crate) async fn a_rollout_whose_deployer_died_is_undone_by_the_next<S: Stage>(stage: &S) {
+    let before = serving(stage).await;
+    let plan = plan(stage, Version::Better, &careful()).await;
+    let report = taken_up(stage, plan, "soak").await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert_eq!(seen(stage).await, before);
 }
 
@@ -49,27 +56,17 @@ pub(crate) async fn a_rollout_whose_plan_says_so_goes_on_after_its_deployer_died
 ) {
     serving(stage).await;
     let plan = plan(stage, Version::Better, &careful().on_orphan(OnOrphan::Continue)).await;
-    let (report, tally) = under_load(stage, async || {
-        die_at(stage, plan, "soak").await;
-        recover(stage, &deployer(stage).await).await.unwrap().end().await
-    })
-    .await;
+    let report = taken_up(stage, plan, "soak").await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
-    assert_lossless(&tally);
     assert!(seen(stage).await.is_only(Place::B, 2));
 }
 
 pub(crate) async fn a_promoted_rollout_whose_deployer_died_is_finished<S: Stage>(stage: &S) {
     serving(stage).await;
     let plan = plan(stage, Version::Better, &plain()).await;
-    let (report, tally) = under_load(stage, async || {
-        // The slow requests are still being answered, so it drains for a while.
-        die_at(stage, plan, "retire").await;
-        recover(stage, &deployer(stage).await).await.unwrap().end().await
-    })
-    .await;
+    // The slow requests are still being answered, so it drains for a while.
+    let report = taken_up(stage, plan, "retire").await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
-    assert_lossless(&tally);
     assert!(seen(stage).await.is_only(Place::B, 2));
 }
 

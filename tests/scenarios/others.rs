@@ -72,8 +72,9 @@ pub(crate) async fn a_plan_for_a_world_that_is_gone_is_refused<S: Stage>(stage: 
     assert!(error.message().contains("stable was"), "{error}");
 }
 
-/// A rollout in the middle of its shift, for an hour, and stable has been given a third task by somebody else.
-async fn scaled<S: Stage>(stage: &S) -> Run {
+pub(crate) async fn a_desired_count_that_somebody_raised_is_what_the_new_version_gets<S: Stage>(
+    stage: &S,
+) {
     let before = serving(stage).await;
     let half = Weight::percent(50).unwrap();
     let mut run = begin(stage, Version::Better, &plain().shift_in([half], LONG)).await;
@@ -86,13 +87,6 @@ async fn scaled<S: Stage>(stage: &S) -> Run {
         rollout: RolloutId::new("somebody-else"),
     };
     stage.providers().await.orchestrator.launch(&launch).await.unwrap();
-    run
-}
-
-pub(crate) async fn a_desired_count_that_somebody_raised_is_what_the_new_version_gets<S: Stage>(
-    stage: &S,
-) {
-    let run = scaled(stage).await;
     run.control().finish_now("alice");
     let report = run.end().await;
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
@@ -103,15 +97,6 @@ pub(crate) async fn a_desired_count_that_somebody_raised_is_what_the_new_version
     let launched = at(Mutation::Launch(Place::B, 3));
     let routed = at(Mutation::Routing(Routing::all_to(Place::B)));
     assert!(launched.is_some() && launched < routed, "{changes:?}");
-}
-
-pub(crate) async fn a_desired_count_that_somebody_raised_outlasts_an_abort<S: Stage>(stage: &S) {
-    let run = scaled(stage).await;
-    run.control().abort("alice");
-    let report = run.end().await;
-    assert_eq!(report.outcome, Outcome::Aborted { by: "alice".to_owned() }, "{report}");
-    let seen = seen(stage).await;
-    assert!(seen.is_only(Place::A, 3), "{seen:#?}");
 }
 
 pub(crate) async fn a_stable_that_lost_a_task_has_it_again_before_requests_return<S: Stage>(
