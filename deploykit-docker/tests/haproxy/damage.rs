@@ -62,8 +62,7 @@ async fn halving(world: &World, to: &'static str) -> PathBuf {
 #[tokio::test]
 async fn an_answer_of_which_half_is_missing_is_an_error_and_hides_no_target() {
     on_haproxy("half", |world| async move {
-        world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 2).await;
         for command in ["show stat", "get var proc.web.route"] {
             let socket = halving(&world, command).await;
             let file = world.state.join("conf/haproxy.cfg");

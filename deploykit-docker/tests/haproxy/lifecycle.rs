@@ -117,8 +117,7 @@ async fn only_its_owner_reaches_the_admin_socket() {
 #[tokio::test]
 async fn adding_services_under_load_loses_nothing() {
     on_haproxy("reload", |world| async move {
-        world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 2).await;
         let load = world.load().await.with_rate(300).start().await.unwrap();
         load.at_least(100).await;
         for n in 0..10 {
@@ -141,8 +140,7 @@ async fn adding_services_under_load_loses_nothing() {
 #[tokio::test]
 async fn what_is_connected_since_before_a_reload_is_counted_and_rerouted() {
     on_haproxy("oldworker", |world| async move {
-        let old = world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        let old = world.live(Place::A, 1).await;
         let url = world.observe().await.entry.unwrap().url;
         let address = url.trim_start_matches("http://");
         let mut slow = TcpStream::connect(address).await.unwrap();
@@ -155,8 +153,7 @@ async fn what_is_connected_since_before_a_reload_is_counted_and_rerouted() {
         let other = ServiceName::new("other").unwrap();
         world.haproxy.add_service(&other, &Frontend::new(9_000).unpublished()).await.unwrap();
         assert_eq!(world.observe().await.in_flight(Place::A), 1);
-        world.serve(Place::B, 1).await;
-        world.route(&Routing::all_to(Place::B)).await;
+        world.live(Place::B, 1).await;
         world.haproxy.drain(&world.service, Place::A, &[old[0].task.clone()]).await.unwrap();
         world.until("drained", |state| state.in_flight(Place::A) == 0).await;
         let mut answer = String::new();

@@ -32,7 +32,7 @@ async fn a_published_port_that_is_taken_is_named() {
     let at = taken.local_addr().unwrap().to_string();
     let error = refused(builder("taken", &state).publish(&at), "taken").await;
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert!(error.message().contains(&at), "{error}");
+    assert!(error.message().contains(&at) && error.hint().is_some(), "{error}");
 }
 
 #[tokio::test]

@@ -93,8 +93,7 @@ async fn a_closed_service_answers_503_and_says_so() {
 #[tokio::test]
 async fn answers_carry_no_header_of_the_balancer() {
     on_haproxy("headers", |world| async move {
-        world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 1).await;
         // `connection` is this one hop's, and asked for.
         let wanted = ["connection", "content-length", "date", "x-version"];
         assert_eq!(world.get("").await.headers, wanted);
@@ -157,8 +156,7 @@ async fn a_test_port_reaches_the_candidate_and_marks_what_it_passes_on() {
 #[tokio::test]
 async fn what_somebody_else_changed_is_seen_and_the_next_change_repairs_it() {
     on_haproxy("foreign", |world| async move {
-        let tasks = world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        let tasks = world.live(Place::A, 2).await;
         let (gone, out) = (&tasks[0].task, &tasks[1].task);
         world.whisper("set var proc.web.route str(w:C:1000)").await;
         world.whisper(&format!("set server web.A/{out} state maint")).await;
@@ -184,8 +182,7 @@ async fn services_share_one_haproxy_without_meeting() {
     on_haproxy("services", |world| async move {
         let other = ServiceName::new("web-test").unwrap();
         world.haproxy.add_service(&other, &Frontend::new(TEST)).await.unwrap();
-        world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 1).await;
         let state = world.haproxy.observe(&other).await.unwrap();
         assert_eq!((state.routing, state.targets.len()), (Routing::Closed, 0));
         world.haproxy.remove_service(&other).await.unwrap();

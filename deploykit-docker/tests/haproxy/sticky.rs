@@ -191,8 +191,7 @@ async fn a_request_that_is_not_known_by_a_header_is_drawn_at_random() {
 async fn the_cookie_is_given_once_to_live_clients_and_no_answer_of_haproxy_itself_has_it() {
     on_haproxy_with("stickygiven", sticky(Sticky::cookie("version")), |world| async move {
         assert_eq!(world.get("").await.cookies, Vec::<String>::new(), "closed");
-        world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 1).await;
         let cookies = world.get("").await.cookies;
         let [cookie] = &cookies[..] else { panic!("{cookies:?}") };
         let (value, rest) = cookie.split_once("; ").unwrap();

@@ -16,8 +16,7 @@ fn names(tasks: &[Endpoint]) -> Vec<TaskId> {
 #[tokio::test]
 async fn a_place_that_is_drained_before_it_goes_loses_no_request_however_long() {
     on_haproxy("drain", |world| async move {
-        let old = world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        let old = world.live(Place::A, 2).await;
         let load = world.load().await.with_rate(300).start().await.unwrap();
         load.at_least(600).await;
         world.serve(Place::B, 2).await;
@@ -65,8 +64,7 @@ async fn a_place_that_goes_without_draining_is_noticed_by_the_load() {
 #[tokio::test]
 async fn many_targets_come_and_go_under_load_and_no_request_fails() {
     on_haproxy("churn", |world| async move {
-        let base = world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        let base = world.live(Place::A, 1).await;
         let load = world.load().await.without_slow().without_websocket().with_rate(400);
         let load = load.start().await.unwrap();
         for round in 0..40 {

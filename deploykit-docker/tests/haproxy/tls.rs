@@ -156,8 +156,7 @@ fn copies(world: &World) -> Vec<PathBuf> {
 #[tokio::test]
 async fn clients_get_the_certificate_and_http_2_or_1_as_they_can() {
     under_tls("tlsalpn", as_it_is, |Site { world, authority, identity, .. }| async move {
-        world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 1).await;
         let at = address(&world).await;
         let none: &[&str] = &[];
         for (offers, agreed) in [
@@ -207,8 +206,7 @@ async fn nothing_of_the_key_is_readable_to_others_or_told() {
 async fn renewing_a_certificate_under_load_loses_no_request() {
     under_tls("tlsrenew", as_it_is, |site| async move {
         let (world, authority) = (&site.world, &site.authority);
-        world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 2).await;
         let at = address(world).await;
         let load = Load::new(authority.plain_way(at).await).with_rate(200).start().await.unwrap();
         load.at_least(200).await;
@@ -233,8 +231,7 @@ async fn renewing_a_certificate_under_load_loses_no_request() {
 async fn clients_of_http_2_notice_nothing_of_a_reload() {
     under_tls("tlsh2", as_it_is, |site| async move {
         let (world, authority) = (&site.world, &site.authority);
-        world.serve(Place::A, 2).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 2).await;
         let at = address(world).await;
         let client = authority.client(at).build().unwrap();
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -383,8 +380,7 @@ async fn a_test_port_stays_plain() {
 async fn under_tls_the_cookie_of_a_sticky_service_is_for_tls_alone() {
     let sticky = |frontend: Frontend| frontend.with_sticky(Sticky::cookie("version"));
     under_tls("tlssticky", sticky, |Site { world, authority, .. }| async move {
-        world.serve(Place::A, 1).await;
-        world.route(&Routing::all_to(Place::A)).await;
+        world.live(Place::A, 1).await;
         let url = authority.plain_way(address(&world).await).await;
         let cookies = get(&url, "").await.cookies;
         assert!(cookies[0].ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookies:?}");

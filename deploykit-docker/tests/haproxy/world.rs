@@ -182,6 +182,13 @@ impl World {
         tasks
     }
 
+    /// Gives a place so many healthy tasks, and all requests.
+    pub(crate) async fn live(&self, place: Place, count: u32) -> Vec<Endpoint> {
+        let tasks = self.serve(place, count).await;
+        self.route(&Routing::all_to(place)).await;
+        tasks
+    }
+
     pub(crate) async fn route(&self, routing: &Routing) {
         self.haproxy.set_routing(&self.service, routing).await.unwrap();
     }

@@ -5,16 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use base64::Engine as _;
-use deploykit_core::{
-    Error, ErrorKind, ImageRef, Orchestrator, PinnedImage, Registry, Release, Result, ServiceName,
-    ServiceSpec,
-};
-use deploykit_docker::{Docker, DockerRegistry, Engine, Logins, OciRegistry};
+use deploykit_core::{Error, ErrorKind, ImageRef, PinnedImage, Registry, Result};
+use deploykit_docker::{DockerRegistry, Engine, Logins, OciRegistry};
 use serde_json::json;
 
 use crate::world::{PULLER, PUSHER, Stand, World};
 
-fn write_config(directory: &Path, config: &serde_json::Value) {
+pub(crate) fn write_config(directory: &Path, config: &serde_json::Value) {
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
 }
 
@@ -71,12 +68,7 @@ async fn what_docker_login_left_is_found_by_the_registry_the_engine_and_the_orch
             let engine = world.engine.clone().with_logins(logins);
             let by_engine = DockerRegistry::new(engine.clone()).resolve(&image).await.unwrap();
             assert_eq!(by_engine, pinned);
-            let name = pinned.pull_name();
-            let release = Release::new(pinned, ServiceSpec::worker());
-            world.forget(&image.to_string()).await;
-            let (docker, web) = (Docker::new(engine), ServiceName::new("web").unwrap());
-            docker.register(&web, &release).await.unwrap();
-            world.forget(&name).await;
+            world.pull(&engine, pinned).await.unwrap();
         })
         .await;
 }
@@ -122,22 +114,28 @@ async fn credentials_for_another_registry_stay_at_home() {
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_named_and_not_quoted() {
     let directory = tempfile::tempdir().unwrap();
-    write_config(directory.path(), &json!({ "auths": { "r.example.org": { "auth": 5 } } }));
+    write_config(directory.path(), &json!({ "auths": { "r.example.org": "hush" } }));
     let logins = Logins::new().with_docker_config(directory.path());
     let image = ImageRef::parse("r.example.org/web:1").unwrap();
     let error = OciRegistry::new().with_logins(logins).resolve(&image).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.message().contains("config.json"), "{error}");
+    assert!(!error.report().contains("hush"), "{}", error.report());
 }
 
-/// Runs `child` in a process of its own, whose PATH has the helper and whose configuration names it.
+/// Runs `child` in a process of its own, whose PATH has a helper that is this script, and whose configuration names it for
+/// the registry.
 async fn with_helper(world: &World, script: &str) -> String {
+    let config = json!({ "credHelpers": { &world.registry: "test" } });
+    with_config(world, script, &config).await
+}
+
+async fn with_config(world: &World, script: &str, config: &serde_json::Value) -> String {
     let directory = tempfile::tempdir().unwrap();
     let helper = directory.path().join("docker-credential-test");
     std::fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let helpers = json!({ "credHelpers": { &world.registry: "test" } });
-    write_config(directory.path(), &helpers);
+    write_config(directory.path(), config);
     let path = std::env::var("PATH").unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
@@ -165,18 +163,35 @@ async fn child() {
     }
 }
 
+/// A helper that knows who pulls, and answers nothing else but the question for this registry.
+fn knowing(world: &World) -> String {
+    let (user, password) = PULLER;
+    let answer = json!({ "Username": user, "Secret": password });
+    let registry = &world.registry;
+    format!("read -r asked; [ \"$1 $asked\" = 'get {registry}' ] && echo '{answer}'")
+}
+
 #[tokio::test]
 async fn a_helper_is_asked_for_the_registry_that_is_meant() {
     Stand::new("helper")
         .guarded()
         .seeded()
         .run(async |world| {
-            let (user, password) = PULLER;
-            let (registry, answer) =
-                (&world.registry, json!({ "Username": user, "Secret": password }).to_string());
-            let script =
-                format!("read -r asked; [ \"$1 $asked\" = 'get {registry}' ] && echo '{answer}'");
-            let said = with_helper(&world, &script).await;
+            let said = with_helper(&world, &knowing(&world)).await;
+            assert_eq!(said.matches("resolved ").count(), 2, "{said}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_store_of_all_registries_is_asked_where_none_is_named_for_this_one() {
+    Stand::new("credsstore")
+        .guarded()
+        .seeded()
+        .run(async |world| {
+            let config =
+                json!({ "credHelpers": { "other.example.org": "none" }, "credsStore": "test" });
+            let said = with_config(&world, &knowing(&world), &config).await;
             assert_eq!(said.matches("resolved ").count(), 2, "{said}");
         })
         .await;

@@ -1,6 +1,4 @@
-use deploykit_core::{
-    ErrorKind, ImageRef, Orchestrator, PinnedImage, Registry, Release, ServiceName, ServiceSpec,
-};
+use deploykit_core::{ErrorKind, ImageRef, PinnedImage, Registry};
 use deploykit_docker::{Docker, DockerRegistry, Engine, LocalImages, Logins};
 
 use crate::world::{PULLER, Stand};
@@ -12,18 +10,9 @@ async fn a_tag_is_resolved_to_a_digest_by_which_the_image_is_pulled() {
         .run(async |world| {
             let pinned = world.by_engine().resolve(&world.image("team/web:1")).await.unwrap();
             assert!(!pinned.local);
-            // What the push left behind would make pulling superfluous.
-            world.forget(&pinned.asked.to_string()).await;
             let name = pinned.pull_name();
-            assert!(world.client.inspect_image(&name).await.is_err(), "it was not pulled yet");
-
-            let docker = Docker::new(world.engine.clone());
-            let service = ServiceName::new("web").unwrap();
-            let release = Release::new(pinned, ServiceSpec::worker());
-            docker.register(&service, &release).await.unwrap();
-            let found = world.client.inspect_image(&name).await;
-            world.forget(&name).await;
-            assert!(found.unwrap().repo_digests.unwrap().contains(&name));
+            let found = world.pull(&world.engine, pinned).await.unwrap();
+            assert!(found.repo_digests.unwrap().contains(&name));
         })
         .await;
 }
@@ -72,14 +61,8 @@ async fn credentials_open_their_registry_whatever_letters_the_password_has() {
             let engine = world.engine.clone().with_logins(world.login(user, password));
             let registry = DockerRegistry::new(engine.clone());
             let pinned = registry.resolve(&image).await.unwrap();
-            world.forget(&image.to_string()).await;
-            let docker = Docker::new(engine);
-            let name = pinned.pull_name();
-            let release = Release::new(pinned, ServiceSpec::worker());
-            let pulled = docker.register(&ServiceName::new("web").unwrap(), &release).await;
-            world.forget(&name).await;
-            pulled.unwrap();
-            assert!(!format!("{registry:?} {docker:?}").contains(password));
+            world.pull(&engine, pinned).await.unwrap();
+            assert!(!format!("{registry:?} {:?}", Docker::new(engine)).contains(password));
         })
         .await;
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::credentials::write_config;
 use crate::tls::Authority;
 use crate::world::{Events, IMAGE, PUSHER, Stand, World};
 
@@ -151,7 +152,7 @@ async fn a_token_is_asked_for_that_lets_the_pusher_push() {
         .stand("token")
         .run(async move |world: World| {
             let (publish, _) = world.publish(&["1"]);
-            let registry = world.directly().with_logins(world.login(PUSHER.0, PUSHER.1));
+            let registry = world.as_pusher();
             let pinned = registry.publish(&publish).await.unwrap();
             assert_eq!(asked.asked(), [["repository:team/web:pull,push"]]);
             let resolved = registry.resolve(&world.image("team/web:1")).await.unwrap();
@@ -185,7 +186,7 @@ async fn a_token_that_has_run_out_is_renewed() {
         .stand("token-stale")
         .run(async move |world: World| {
             let (publish, _) = world.publish(&["1"]);
-            let registry = world.directly().with_logins(world.login(PUSHER.0, PUSHER.1));
+            let registry = world.as_pusher();
             registry.publish(&publish).await.unwrap();
             assert!(asked.asked().len() > 1);
         })
@@ -200,7 +201,7 @@ async fn an_identity_token_is_exchanged_for_one_that_the_registry_takes() {
         .run(async |world: World| {
             let directory = tempfile::tempdir().unwrap();
             let auths = json!({ "auths": { &world.registry: { "identitytoken": IDENTITY } } });
-            std::fs::write(directory.path().join("config.json"), auths.to_string()).unwrap();
+            write_config(directory.path(), &auths);
             let logins = Logins::new().with_docker_config(directory.path());
             let (publish, _) = world.publish(&["1"]);
             world.directly().with_logins(logins).publish(&publish).await.unwrap();
@@ -214,7 +215,7 @@ async fn a_mount_asks_for_a_token_of_both_repositories() {
     service
         .stand("token-mount")
         .run(async |world: World| {
-            let registry = world.directly().with_logins(world.login(PUSHER.0, PUSHER.1));
+            let registry = world.as_pusher();
             let (publish, _) = world.publish(&["1"]);
             let one: Digest = registry.publish(&publish).await.unwrap().digest;
             let (web, other) = (world.image("team/web"), world.image("other/web").to_string());

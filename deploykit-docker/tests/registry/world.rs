@@ -6,13 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
-use bollard::models::{ContainerCreateBody, HostConfig, NetworkCreateRequest, PortBinding};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, ImageInspect, NetworkCreateRequest, PortBinding,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, LogsOptionsBuilder, PushImageOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
-use deploykit_core::{ImageRef, Publish, PublishEvent};
-use deploykit_docker::{DockerRegistry, Engine, Logins, OciRegistry};
+use deploykit_core::{
+    ImageRef, Orchestrator, PinnedImage, Publish, PublishEvent, Release, Result, ServiceName,
+    ServiceSpec,
+};
+use deploykit_docker::{Docker, DockerRegistry, Engine, Logins, OciRegistry};
 use futures::{StreamExt, TryStreamExt};
 
 /// Who pushes: a password without anything difficult.
@@ -152,6 +157,10 @@ impl World {
         OciRegistry::new().with_engine(self.engine.clone())
     }
 
+    pub(crate) fn as_pusher(&self) -> OciRegistry {
+        self.directly().with_logins(self.login(PUSHER.0, PUSHER.1))
+    }
+
     pub(crate) fn login(&self, user: &str, password: &str) -> Logins {
         Logins::new().without_docker_config().with_password(&self.registry, user, password)
     }
@@ -164,6 +173,20 @@ impl World {
 
     pub(crate) async fn forget(&self, image: &str) {
         let _ = self.client.remove_image(image, None::<RemoveImageOptions>, None).await;
+    }
+
+    /// Has an orchestrator on this Engine pull an image, which is removed again; what the Engine held meanwhile.
+    pub(crate) async fn pull(&self, engine: &Engine, image: PinnedImage) -> Result<ImageInspect> {
+        // What a push left behind would make pulling superfluous.
+        self.forget(&image.asked.to_string()).await;
+        let name = image.pull_name();
+        assert!(self.client.inspect_image(&name).await.is_err(), "it is there already");
+        let (docker, service) = (Docker::new(engine.clone()), ServiceName::new("web").unwrap());
+        let release = Release::new(image, ServiceSpec::worker());
+        let pulled = docker.register(&service, &release).await;
+        let held = self.client.inspect_image(&name).await;
+        self.forget(&name).await;
+        pulled.map(|_| held.unwrap())
     }
 
     /// What it wrote about the requests to it, one line each.
