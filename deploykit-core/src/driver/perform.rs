@@ -125,7 +125,7 @@ impl Performer {
             Call::Test { place, unconfirmed } => self.test_route(place, unconfirmed).await,
             Call::Measure { gate, not_before, timeout } => {
                 self.sleep_until(not_before).await;
-                let measurement = self.measure(&gate, timeout, revision).await;
+                let measurement = self.measure(&gate, timeout, revision).await?;
                 return Ok(Answer::Measured(gate, measurement));
             }
             Call::Wait { until } => {
@@ -276,26 +276,33 @@ impl Performer {
         Ok(Answer::Done(None))
     }
 
-    /// One measurement. Whatever keeps it from being one says nothing about the version.
+    /// One measurement. Whatever keeps it from being one says nothing about the version; a mistake in the gate's set-up,
+    /// which no further measurement mends, is an error.
     async fn measure(
         &self,
         name: &GateName,
         limit: Duration,
         revision: Option<RevisionId>,
-    ) -> Measurement {
+    ) -> Result<Measurement> {
         let Some(gate) = self.providers.gates.get(name) else {
-            return Measurement::inconclusive("the deployer has no gate of this name");
+            return Ok(Measurement::inconclusive("the deployer has no gate of this name"));
         };
         let measured = async {
-            let context = self.gate_context(revision).await?;
-            gate.measure(&context).await
+            match self.gate_context(revision).await {
+                Ok(context) => gate.measure(&context).await,
+                // Of the providers, not of the gate.
+                Err(error) => Ok(Measurement::inconclusive(error.report())),
+            }
         };
-        match timeout(limit, AssertUnwindSafe(measured).catch_unwind()).await {
+        Ok(match timeout(limit, AssertUnwindSafe(measured).catch_unwind()).await {
             Ok(Ok(Ok(measurement))) => measurement,
+            Ok(Ok(Err(error))) if error.kind() == ErrorKind::Invalid => {
+                return Err(error.within(format_args!("gate {name}")));
+            }
             Ok(Ok(Err(error))) => Measurement::inconclusive(error.report()),
             Ok(Err(_)) => Measurement::inconclusive("the gate panicked"),
             Err(_) => Measurement::inconclusive(format!("no answer within {}", human(limit))),
-        }
+        })
     }
 
     async fn gate_context(&self, revision: Option<RevisionId>) -> Result<GateContext> {

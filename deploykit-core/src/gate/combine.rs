@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::provider::{GateContext, HealthGate, Measurement, Verdict};
 
 /// Passes when all of its gates pass; see [`all_of`].
@@ -18,7 +18,8 @@ pub struct AnyOf(Vec<Arc<dyn HealthGate>>);
 /// A gate that passes when all of these do.
 ///
 /// They are measured at the same time. `Fail` beats `Inconclusive` beats `Pass`, and the first failure ends the
-/// measurement, so a gate that hangs cannot hide it. A gate that returns an error is inconclusive, as is no gate at all.
+/// measurement, so a gate that hangs cannot hide it. A gate that returns an error is inconclusive, as is no gate at all,
+/// but a mistake in the set-up of one, `Invalid`, is one of them all.
 ///
 /// ```
 /// use deploykit_core::{Measurement, TcpGate, all_of, gate_fn};
@@ -75,7 +76,7 @@ async fn measure_until(
     decisive: Verdict,
     gates: &[Arc<dyn HealthGate>],
     context: &GateContext,
-) -> Vec<Measurement> {
+) -> Result<Vec<Measurement>> {
     let mut pending: FuturesUnordered<_> = gates
         .iter()
         .enumerate()
@@ -83,7 +84,13 @@ async fn measure_until(
         .collect();
     let mut measured = Vec::new();
     while let Some((n, measurement)) = pending.next().await {
-        let measurement = measurement.unwrap_or_else(|why| Measurement::inconclusive(why.report()));
+        let measurement = match measurement {
+            // One that has to pass never will.
+            Err(why) if why.kind() == ErrorKind::Invalid && decisive == Verdict::Fail => {
+                return Err(why);
+            }
+            other => other.unwrap_or_else(|why| Measurement::inconclusive(why.report())),
+        };
         let decided = measurement.verdict == decisive;
         measured.push((n, measurement));
         if decided {
@@ -91,7 +98,7 @@ async fn measure_until(
         }
     }
     measured.sort_by_key(|(n, _)| *n);
-    measured.into_iter().map(|(_, one)| one).collect()
+    Ok(measured.into_iter().map(|(_, one)| one).collect())
 }
 
 /// This verdict, with the evidence of those that say it.
@@ -115,7 +122,7 @@ fn together(verdict: Option<Verdict>, measured: &[Measurement]) -> Measurement {
 #[async_trait]
 impl HealthGate for AllOf {
     async fn measure(&self, context: &GateContext) -> Result<Measurement> {
-        let measured = measure_until(Verdict::Fail, &self.0, context).await;
+        let measured = measure_until(Verdict::Fail, &self.0, context).await?;
         let worst = measured.iter().map(|one| one.verdict).max();
         Ok(together(worst, &measured))
     }
@@ -124,7 +131,7 @@ impl HealthGate for AllOf {
 #[async_trait]
 impl HealthGate for AnyOf {
     async fn measure(&self, context: &GateContext) -> Result<Measurement> {
-        let measured = measure_until(Verdict::Pass, &self.0, context).await;
+        let measured = measure_until(Verdict::Pass, &self.0, context).await?;
         let best = measured.iter().map(|one| one.verdict).min();
         Ok(together(best, &measured))
     }

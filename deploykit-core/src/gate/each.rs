@@ -1,23 +1,27 @@
 use std::future::Future;
 
-use futures::future::join_all;
+use futures::future::try_join_all;
 
+use crate::error::Result;
 use crate::provider::{Measurement, Verdict};
 
 /// Measures all targets of the candidate at the same time, and says the worst of it. None at all says nothing.
+///
+/// # Errors
+/// The first that a measurement has: it is the gate's, not the target's.
 pub(super) async fn each_target<'a, F>(
     gate: &str,
     targets: &'a [String],
     measure: impl Fn(&'a str) -> F,
-) -> Measurement
+) -> Result<Measurement>
 where
-    F: Future<Output = Measurement> + 'a,
+    F: Future<Output = Result<Measurement>> + 'a,
 {
-    let all = join_all(targets.iter().map(|target| measure(target))).await;
+    let all = try_join_all(targets.iter().map(|target| measure(target))).await?;
     let Some(verdict) = all.iter().map(|one| one.verdict).max() else {
-        return Measurement::inconclusive(format!(
+        return Ok(Measurement::inconclusive(format!(
             "{gate}: the candidate has no target that takes requests"
-        ));
+        )));
     };
     let mut alike = all.iter().filter(|one| one.verdict == verdict);
     let first = alike.next().map_or("", |one| &one.evidence);
@@ -26,9 +30,5 @@ where
         (all, _) if verdict == Verdict::Pass => format!("{first} (all {all} targets passed)"),
         (all, alike) => format!("{first} ({alike} of {all} targets)"),
     };
-    match verdict {
-        Verdict::Pass => Measurement::pass(evidence),
-        Verdict::Inconclusive => Measurement::inconclusive(evidence),
-        Verdict::Fail => Measurement::fail(evidence),
-    }
+    Ok(Measurement { verdict, evidence })
 }

@@ -231,13 +231,10 @@ impl HttpGate {
         self.ask(&self.what(), url, headers).await
     }
 
-    async fn ask_target(&self, target: &str) -> Measurement {
+    async fn ask_target(&self, target: &str) -> Result<Measurement> {
         let what = format!("{} at {target}", self.what());
-        let measured = async {
-            let url = self.url(&format!("http://{target}"))?;
-            self.ask(&what, url, self.headers(None)?).await
-        };
-        measured.await.unwrap_or_else(|why| Measurement::inconclusive(why.report()))
+        let url = self.url(&format!("http://{target}"))?;
+        self.ask(&what, url, self.headers(None)?).await
     }
 
     fn nowhere(&self, why: &str, hint: &str) -> Error {
@@ -265,7 +262,7 @@ impl HealthGate for HttpGate {
             },
             Whom::EachTarget => {
                 let ask = |target| self.ask_target(target);
-                Ok(each_target(&self.what(), &context.targets, ask).await)
+                each_target(&self.what(), &context.targets, ask).await
             }
         }
     }

@@ -124,8 +124,8 @@ impl HealthGate for TcpGate {
     async fn measure(&self, context: &GateContext) -> Result<Measurement> {
         let (entry, missing) = match self.whom {
             Whom::EachTarget => {
-                let connect = |target| self.connect(target, Duration::ZERO);
-                return Ok(each_target("TCP", &context.targets, connect).await);
+                let connect = async |target| Ok(self.connect(target, Duration::ZERO).await);
+                return each_target("TCP", &context.targets, connect).await;
             }
             Whom::TestRoute => (&context.test_entry, "no test route is open"),
             Whom::Live => {

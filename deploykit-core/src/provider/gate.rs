@@ -33,8 +33,9 @@ pub trait HealthGate: fmt::Debug + Send + Sync + 'static {
     /// **Contract.** Changes nothing. May be called any number of times, and be dropped while it waits: the judge's
     /// time-out does so.
     ///
-    /// **Errors.** An error is no measurement: it counts as [`Verdict::Inconclusive`], never as a pass. A version that
-    /// was measured and found bad is `Ok` with [`Verdict::Fail`].
+    /// **Errors.** An error is no measurement: it counts as [`Verdict::Inconclusive`], never as a pass. `Invalid` is a
+    /// mistake in the gate's set-up, which no further measurement mends: it fails the rollout at once. A version that was
+    /// measured and found bad is `Ok` with [`Verdict::Fail`].
     async fn measure(&self, context: &GateContext) -> Result<Measurement>;
 }
 

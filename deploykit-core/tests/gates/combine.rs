@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use deploykit_core::Verdict::{Fail, Inconclusive, Pass};
-use deploykit_core::{Error, HealthGate, Measurement, Verdict, all_of, any_of, gate_fn};
+use deploykit_core::{Error, ErrorKind, HealthGate, Measurement, Verdict, all_of, any_of, gate_fn};
 
 use crate::{context, expect};
 
@@ -21,8 +21,10 @@ fn hangs() -> Arc<dyn HealthGate> {
     Arc::new(gate_fn(|_| std::future::pending()))
 }
 
-fn breaks() -> Arc<dyn HealthGate> {
-    Arc::new(gate_fn(|_| async { Err(Error::invalid("no such metric").with_hint("name one")) }))
+fn breaks(kind: ErrorKind) -> Arc<dyn HealthGate> {
+    Arc::new(gate_fn(move |_| async move {
+        Err(Error::new(kind, "no such metric").with_hint("name one"))
+    }))
 }
 
 #[tokio::test]
@@ -80,10 +82,11 @@ async fn a_gate_that_hangs_holds_up_no_pass_of_another() {
 
 #[tokio::test]
 async fn a_gate_that_returns_an_error_is_inconclusive_with_the_error_as_evidence() {
-    let evidence = expect(Inconclusive, &all_of([says(Pass), breaks()]), &context()).await;
+    let evidence =
+        expect(Inconclusive, &all_of([says(Pass), breaks(ErrorKind::Other)]), &context()).await;
     assert_eq!(evidence, "no such metric; name one");
-    expect(Inconclusive, &any_of([says(Fail), breaks()]), &context()).await;
-    expect(Fail, &all_of([says(Fail), breaks()]), &context()).await;
+    expect(Inconclusive, &any_of([says(Fail), breaks(ErrorKind::Other)]), &context()).await;
+    expect(Fail, &all_of([says(Fail), breaks(ErrorKind::Other)]), &context()).await;
 }
 
 #[tokio::test]
@@ -91,4 +94,13 @@ async fn gates_of_different_types_are_added_and_nested() {
     let either = any_of([says(Fail)]).or(gate_fn(|_| async { Ok(Measurement::pass("second")) }));
     let gate = all_of([says(Pass)]).and(either);
     assert_eq!(expect(Pass, &gate, &context()).await, "it was good; second");
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_set_up_of_one_of_all_is_one_of_them_all_and_of_any_it_is_not() {
+    let wrong = || breaks(ErrorKind::Invalid);
+    let error = all_of([says(Pass), wrong()]).measure(&context()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    expect(Pass, &any_of([wrong(), says(Pass)]), &context()).await;
+    expect(Inconclusive, &any_of([wrong(), says(Fail)]), &context()).await;
 }

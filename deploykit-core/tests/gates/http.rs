@@ -251,3 +251,11 @@ async fn values_of_headers_and_the_query_are_in_neither_debug_nor_evidence() {
     assert!(debug.contains("authorization") && debug.contains("/health"), "{debug}");
     assert!(!debug.contains("hush") && !evidence.contains("hush"), "{debug} {evidence}");
 }
+
+#[tokio::test]
+async fn a_header_that_cannot_be_sent_is_a_mistake_and_no_measurement_of_targets_either() {
+    let mut context = context();
+    context.targets = vec!["127.0.0.1:1".to_owned()];
+    let gate = HttpGate::new("/").each_target().with_header("no name", "x");
+    assert_eq!(gate.measure(&context).await.unwrap_err().kind(), ErrorKind::Invalid);
+}

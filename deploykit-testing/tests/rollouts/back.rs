@@ -1,7 +1,11 @@
 //! The way back, and what a plan must not promise.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use deploykit_core::{
-    BlueGreen, Change, Context, Draft, ErrorKind, Outcome, Place, Result, Routing, Strategy, Weight,
+    BlueGreen, Change, Context, Deployer, Draft, Error, ErrorKind, GateUse, Judge, MemoryStore,
+    Outcome, Place, Result, Routing, Strategy, Weight, gate_fn,
 };
 use deploykit_testing::{Behaviour, Operation};
 use tokio::time::sleep;
@@ -115,4 +119,37 @@ async fn a_stable_that_loses_tasks_while_it_is_awaited_gets_new_ones() {
     sleep(LEASE).await;
     assert_eq!(report.outcome, Outcome::Aborted { by: "bob".to_owned() }, "{report}");
     assert_eq!(stage.whole(), Ok(Place::A));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_is_set_up_wrongly_fails_at_once_and_says_why() {
+    let patient = Judge::new().with_inconclusive_limit(1_000).with_deadline(600 * SECOND);
+    let gate = GateUse::new("wrong").with_judge(patient);
+    let strategies = [
+        BlueGreen::new().validate([gate.clone()]),
+        BlueGreen::new().watch([gate]).bake(600 * SECOND),
+    ];
+    for strategy in strategies {
+        let stage = Stage::new();
+        let measured = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&measured);
+        let wrong = gate_fn(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err(Error::invalid("no such metric")) }
+        });
+        let deployer = Deployer::builder()
+            .registry(stage.world.registry())
+            .orchestrator(stage.world.orchestrator())
+            .balancer(stage.world.balancer())
+            .store(MemoryStore::new())
+            .gate("wrong", wrong)
+            .clock(stage.world.clock())
+            .build();
+        let plan = deployer.plan(&stage.web, &strategy, Change::to("web:2")).await.unwrap();
+        let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+        assert_eq!(report.why.as_deref(), Some("gate wrong: no such metric"));
+        assert_eq!(measured.load(Ordering::Relaxed), 1);
+        assert!(stage.world.violations().is_empty(), "{:?}", stage.world.violations());
+    }
 }
