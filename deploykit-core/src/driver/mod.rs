@@ -23,7 +23,8 @@ pub(crate) use perform::{CALL, Performer, Providers, missing, quick};
 pub use update::{Update, UpdateKind};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::machine::{Effect, EffectId, Event, Machine, Phase, Record};
+use crate::machine::{Call, Effect, EffectId, Event, Machine, Phase, Record};
+use crate::name::JobId;
 use crate::outcome::Report;
 use crate::provider::Approval;
 use crate::store::{Journal, Lease, Store};
@@ -103,6 +104,8 @@ type Answered = (EffectId, Result<Answer>);
 struct Running {
     futures: FuturesUnordered<Abortable<BoxFuture<'static, Answered>>>,
     handles: BTreeMap<EffectId, (AbortHandle, bool)>,
+    /// The last job that was started here, of which people were told then.
+    started: Option<JobId>,
 }
 
 impl Driver {
@@ -176,8 +179,13 @@ impl Driver {
                 continue;
             }
             debug!(effect = %id, call = call.name(), "begin");
-            if let Some((what, at_most)) = call.announced(self.performer.now()) {
+            // Of a job that somebody else started, people are told when it is awaited.
+            let is_told = matches!(&call, Call::AwaitJob(job) if running.started.as_ref() == Some(&job.run.id));
+            if !is_told && let Some((what, at_most)) = call.announced(self.performer.now()) {
                 self.performer.show(UpdateKind::Begins { what, at_most });
+            }
+            if let Call::StartJob(job) = &call {
+                running.started = Some(job.run.id.clone());
             }
             let (handle, registration) = AbortHandle::new_pair();
             running.handles.insert(id, (handle, call.is_mutation()));

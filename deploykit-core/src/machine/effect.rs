@@ -127,6 +127,10 @@ impl Call {
             Self::StartJob(job) => {
                 Some((format!("job {} at {}", job.run.name, job.point), job.run.limit))
             }
+            Self::AwaitJob(job) => {
+                let what = format!("the wait for job {} at {}", job.run.name, job.point);
+                Some((what, job.run.limit))
+            }
             _ => None,
         }
     }

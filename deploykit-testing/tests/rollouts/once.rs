@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit_core::{BlueGreen, ErrorKind, Job, OnOrphan, Outcome, Point};
+use deploykit_core::{BlueGreen, ErrorKind, Job, OnOrphan, Outcome, Point, UpdateKind};
 use deploykit_testing::{Blow, Part, Tap};
 use tokio::time::{sleep, timeout};
 
@@ -100,4 +100,33 @@ async fn a_successor_waits_for_the_job_that_a_dead_deployer_left_running_before_
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert!(stage.world.now() >= began + RUNS - SECOND, "it was not waited for");
     assert_eq!(stage.world.job_starts(&stage.web, "migrate"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_told_of_the_job_that_a_successor_waits_for() {
+    for orphan in [OnOrphan::Undo, OnOrphan::Continue] {
+        let stage = Stage::new();
+        stage.world.image("web:2", deploykit_testing::Behaviour::good().jobs_end_in(RUNS)).unwrap();
+        let plan = stage.plan(&BlueGreen::new().on_orphan(orphan), "web:2").await;
+        let tap = Tap::new();
+        let plan = plan.with_job(Point::PreScaleUp, Job::new("migrate"));
+        let _dead = stage.deployer(&tap).deploy(plan).await.unwrap();
+        stage.until(|world| world.job_starts(&stage.web, "migrate") == 1).await;
+        // Its start stands in the journal then.
+        sleep(SECOND).await;
+        tap.kill();
+        sleep(LEASE).await;
+        let mut rollout = stage.fresh().recover(&stage.web).await.unwrap().unwrap();
+        let mut updates = rollout.updates();
+        let mut told = Vec::new();
+        while let Some(update) = updates.next().await {
+            if matches!(update.kind, UpdateKind::Begins { .. } | UpdateKind::Job { .. }) {
+                told.push(update.kind.to_string());
+            }
+        }
+        let [begins, ends] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(begins, "the wait for job migrate at PRE_SCALE_UP begins, 10 min at most");
+        assert!(ends.starts_with("job migrate: "), "{ends}");
+        let _ = rollout.await.unwrap();
+    }
 }
