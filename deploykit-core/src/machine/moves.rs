@@ -83,7 +83,7 @@ impl Machine {
     pub(super) fn failed(&mut self, text: String) {
         if self.facts.promoted {
             self.facts.notes.push(text);
-            if matches!(self.op, Some(Op::Hook(_))) {
+            if matches!(self.op, Some(Op::Hook(_) | Op::StartJob(_) | Op::AwaitJob(_))) {
                 return self.next();
             }
             // The new version serves; what is left over becomes an obligation that `settle` works off.

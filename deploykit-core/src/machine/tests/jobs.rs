@@ -201,3 +201,14 @@ fn a_job_runs_the_image_of_the_release_in_the_service_s_settings_and_its_own() {
     let secrets: Vec<_> = spec.secrets.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(secrets, ["DB=env:OWNER"]);
 }
+
+#[test]
+fn a_job_that_fails_after_the_promotion_is_noted_and_the_old_place_goes_all_the_same() {
+    for moment in ["start job tidy", "job tidy"] {
+        let mut run = Run::new(plan(full()).with_job(Point::CleanUp, job("tidy")));
+        run.until(moment).fail("no such command");
+        assert_eq!(run.end(), Outcome::Promoted, "{moment}");
+        assert_eq!(run.machine.report().notes, ["no such command"], "{moment}");
+        assert!(run.since(moment).contains(&"retire A"), "{moment}: {:?}", run.calls);
+    }
+}
