@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::client::{Http, body, deepest, redirected};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +15,8 @@ use crate::provider::{Hook, HookContext, Point};
 
 /// How much of an answer that is an error is told, in bytes.
 const TOLD_BYTES: usize = 300;
+/// How long the body of an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Posts where the rollout is, as JSON, to a URL. A status from 200 to 299 is success; anything else is an error with the
 /// status and the beginning of the body.
@@ -169,8 +173,9 @@ impl Hook for HttpHook {
             return Err(redirected(&what));
         }
         let status = response.status();
-        // Read in any case: an answer that is left lying looks like a broken client.
-        let body = body(response, TOLD_BYTES).await.unwrap_or_default();
+        // Read in any case: an answer that is left lying looks like a broken client. The status has told what counts.
+        let body = timeout(PATIENCE, body(response, TOLD_BYTES)).await;
+        let body = body.ok().and_then(|read| read.ok()).unwrap_or_default();
         if status.is_success() {
             return Ok(());
         }

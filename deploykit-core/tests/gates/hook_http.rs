@@ -152,3 +152,17 @@ fn neither_path_nor_query_nor_values_of_headers_are_in_debug() {
     assert!(debug.contains("chat.example.org") && debug.contains("authorization"), "{debug}");
     assert!(!debug.contains("hush"), "{debug}");
 }
+
+#[tokio::test]
+async fn a_success_is_one_though_its_body_never_comes_and_a_failure_is_told_by_its_status() {
+    for status in ["200 OK", "500 No"] {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 10\r\n\r\n");
+        let server = Server::start(Answer::Bytes(head)).await;
+        let (hook, context) = (hook(&server), undoing());
+        let ran = timeout(Duration::from_secs(20), hook.run(&context)).await.expect("a bound");
+        match ran {
+            Ok(()) => assert_eq!(status, "200 OK"),
+            Err(error) => assert!(error.to_string().ends_with("answered 500"), "{error}"),
+        }
+    }
+}
