@@ -42,6 +42,40 @@ pub(crate) struct Ended {
     pub(crate) told: String,
 }
 
+/// How users say what is run, on the type that holds a [`Program`].
+macro_rules! program_setters {
+    ($of:ident) => {
+        impl $of {
+            /// Runs this program, by its path or as found in `PATH`. No shell is involved.
+            pub fn new(program: impl AsRef<std::ffi::OsStr>) -> Self {
+                Self($crate::process::Program::new(program.as_ref().to_owned()))
+            }
+
+            /// Adds arguments.
+            #[must_use]
+            pub fn with_args<S: AsRef<std::ffi::OsStr>>(
+                mut self,
+                args: impl IntoIterator<Item = S>,
+            ) -> Self {
+                self.0.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+                self
+            }
+
+            /// Sets an environment variable.
+            #[must_use]
+            pub fn with_env(
+                mut self,
+                name: impl AsRef<std::ffi::OsStr>,
+                value: impl AsRef<std::ffi::OsStr>,
+            ) -> Self {
+                self.0.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+                self
+            }
+        }
+    };
+}
+pub(crate) use program_setters;
+
 impl Program {
     pub(crate) fn new(path: OsString) -> Self {
         Self { path, args: Vec::new(), env: Vec::new() }

@@ -1,9 +1,7 @@
-use std::ffi::OsStr;
-
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::process::{Program, variables};
+use crate::process::{Program, program_setters, variables};
 use crate::provider::{GateContext, HealthGate, Measurement};
 
 /// Runs a command; its exit code is the verdict.
@@ -44,26 +42,7 @@ use crate::provider::{GateContext, HealthGate, Measurement};
 #[derive(Clone, Debug)]
 pub struct CommandGate(Program);
 
-impl CommandGate {
-    /// Runs this program, by its path or as found in `PATH`. No shell is involved.
-    pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self(Program::new(program.as_ref().to_owned()))
-    }
-
-    /// Adds arguments.
-    #[must_use]
-    pub fn with_args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.0.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets an environment variable.
-    #[must_use]
-    pub fn with_env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.0.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
-        self
-    }
-}
+program_setters!(CommandGate);
 
 #[async_trait]
 impl HealthGate for CommandGate {

@@ -1,10 +1,11 @@
-use std::ffi::OsStr;
-
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{Program, Variable, variables};
+use crate::process::{Program, Variable, program_setters, variables};
 use crate::provider::{Hook, HookContext};
+
+/// The longest reason that a command is told, in characters: well within what Linux lets a variable have.
+const LONGEST: usize = 8 << 10;
 
 /// Runs a command. Exit code 0 is success; anything else is an error with the last lines of both outputs, which stand in
 /// the journal: print no secrets.
@@ -31,26 +32,7 @@ use crate::provider::{Hook, HookContext};
 #[derive(Clone, Debug)]
 pub struct CommandHook(Program);
 
-impl CommandHook {
-    /// Runs this program, by its path or as found in `PATH`. No shell is involved.
-    pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self(Program::new(program.as_ref().to_owned()))
-    }
-
-    /// Adds arguments.
-    #[must_use]
-    pub fn with_args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.0.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets an environment variable.
-    #[must_use]
-    pub fn with_env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.0.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
-        self
-    }
-}
+program_setters!(CommandHook);
 
 #[async_trait]
 impl Hook for CommandHook {
@@ -79,6 +61,10 @@ fn of_a_hook(context: &HookContext) -> [Variable; 7] {
         ("DEPLOYKIT_SIDECARS", (!sidecars.is_empty()).then(|| sidecars.join("\n"))),
         ("DEPLOYKIT_BEFORE_IMAGE", before.map(|image| image.asked.to_string())),
         ("DEPLOYKIT_BEFORE_DIGEST", before.map(|image| image.digest.to_string())),
-        ("DEPLOYKIT_WHY", why.clone()),
+        // Foreign words: what no environment can hold would keep the command from starting.
+        (
+            "DEPLOYKIT_WHY",
+            why.as_ref().map(|why| why.replace('\0', " ").chars().take(LONGEST).collect()),
+        ),
     ]
 }

@@ -93,3 +93,10 @@ async fn a_command_that_is_not_done_in_time_is_killed() {
     let read = timeout(Duration::from_secs(20), reading).await.expect("it was killed");
     assert_eq!(read.unwrap().unwrap(), b"");
 }
+
+#[tokio::test]
+async fn whatever_the_reason_for_undoing_is_the_command_runs() {
+    let mut context = undoing();
+    context.why = Some(format!("smoke: \0 {}", "é".repeat(1 << 20)));
+    shell("test -n \"$DEPLOYKIT_WHY\"").run(&context).await.unwrap();
+}
