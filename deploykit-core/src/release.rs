@@ -198,6 +198,12 @@ impl ServiceSpec {
                 "give a reference, such as env:NAME or file:/path, never the value itself",
             ));
         }
+        if self.command.iter().any(|argument| argument.contains('\0')) {
+            return wrong("command", "contains a zero byte");
+        }
+        if let Some((name, _)) = self.env.iter().find(|(_, value)| value.contains('\0')) {
+            return wrong("env", &format!("has a zero byte in the value of {name}"));
+        }
         for name in self.env.keys().chain(self.secrets.keys()) {
             if name.is_empty() || name.contains(['=', '\0']) {
                 return wrong("env", &format!("has a name that cannot be one: {name:?}"));
@@ -338,6 +344,19 @@ mod tests {
     fn a_spec_that_sets_one_variable_twice_is_refused() {
         let spec = ServiceSpec::worker().with_env("A", "1").with_secret("A", "env:A");
         assert!(spec.check().unwrap_err().to_string().contains("both set A"));
+    }
+
+    #[test]
+    fn a_zero_byte_which_no_process_can_be_given_is_refused() {
+        let spec = ServiceSpec::worker();
+        for (spec, named) in [
+            (spec.clone().with_command(["a", "b\0"]), "command"),
+            (spec.with_env("A", "\0"), "of A"),
+        ] {
+            let error = spec.check().unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Invalid);
+            assert!(error.message().contains(named), "{error}");
+        }
     }
 
     #[test]
