@@ -11,6 +11,7 @@ use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::token_cache::{RegistryToken, RegistryTokenType};
 use oci_client::{Client, Reference, RegistryOperation};
+use reqwest::redirect::{Action, Attempt, Policy};
 use secrecy::ExposeSecret;
 
 use super::OciRegistry;
@@ -24,6 +25,9 @@ const ATTEMPTS: u32 = 4;
 
 /// How long before it is tried again at first; then twice as long, and so on.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a log-in may be redirected.
+const REDIRECTS: usize = 5;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -86,6 +90,7 @@ impl Session {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .user_agent(AGENT)
+            .redirect(Policy::custom(stay))
             .tls_certs_merge(trusted.map_err(|error| broken(error.into()))?.unwrap_or_default())
             .build()
             .map_err(|error| broken(error.into()))?;
@@ -167,12 +172,17 @@ impl Session {
         let mut pause = PAUSE;
         let mut is_fresh = !self.has_token.load(Ordering::Relaxed);
         for _ in 1..ATTEMPTS {
-            let error = match call().await {
-                Err(error) if error.kind() == ErrorKind::Denied && !is_fresh => {
-                    self.log_in().await?;
-                    is_fresh = true;
-                    continue;
+            let mut result = call().await;
+            if !is_fresh && matches!(&result, Err(error) if error.kind() == ErrorKind::Denied) {
+                match self.log_in().await {
+                    Ok(()) => {
+                        is_fresh = true;
+                        continue;
+                    }
+                    Err(error) => result = Err(error),
                 }
+            }
+            let error = match result {
                 Err(error) if error.is_temporary() => error,
                 result => return result,
             };
@@ -274,6 +284,12 @@ impl Session {
         };
         self.retrying(|error| tracing::debug!(%error, "once more"), put).await.map(drop)
     }
+}
+
+/// Whoever logs in is not sent to another host: a form that is posted again there has the identity token in it.
+fn stay(attempt: Attempt<'_>) -> Action {
+    let is_home = attempt.previous().iter().all(|from| from.origin() == attempt.url().origin());
+    if is_home && attempt.previous().len() < REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
 /// A repository without its registry. Docker's own has a folder for names without one.

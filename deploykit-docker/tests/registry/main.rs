@@ -9,6 +9,7 @@
 )]
 
 mod credentials;
+mod elsewhere;
 mod engine;
 mod publish;
 mod skopeo;
