@@ -9,11 +9,14 @@ use std::time::Duration;
 use deploykit_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// How long a helper may take: long enough for a person who is asked to unlock a keychain.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// More than any helper has to say.
+const LONGEST: u64 = 1 << 20;
 
 /// What a helper says when it has nothing for a registry; other failures are failures.
 const NOT_FOUND: &str = "credentials not found";
@@ -56,18 +59,23 @@ pub(super) async fn get(name: &str, registry: &str, config: &Path) -> Result<Opt
             // A helper that does not read its input says why by its end.
             let _ = input.write_all(format!("{registry}\n").as_bytes()).await;
         }
-        child.wait_with_output().await
+        let mut answer = Vec::new();
+        if let Some(output) = child.stdout.take() {
+            // Closed after that, which ends one that says more.
+            output.take(LONGEST).read_to_end(&mut answer).await?;
+        }
+        Ok::<_, std::io::Error>((child.wait().await?, answer))
     };
-    let done = tokio::time::timeout(LIMIT, exchange)
+    let (ended, answer) = tokio::time::timeout(LIMIT, exchange)
         .await
         .map_err(|_| failed(ErrorKind::Timeout, &format!("does not end within {LIMIT:?}")))?
         .map_err(|error| failed(ErrorKind::Other, "cannot be listened to").with_source(error))?;
-    if !done.status.success() {
-        if String::from_utf8_lossy(&done.stdout).contains(NOT_FOUND) {
+    if !ended.success() {
+        if String::from_utf8_lossy(&answer).contains(NOT_FOUND) {
             return Ok(None);
         }
-        return Err(failed(ErrorKind::Other, &format!("failed with {}", done.status)));
+        return Err(failed(ErrorKind::Other, &format!("failed with {ended}")));
     }
-    let found = serde_json::from_slice(&done.stdout);
+    let found = serde_json::from_slice(&answer);
     found.map(Some).map_err(|_| failed(ErrorKind::Other, "does not answer as helpers do"))
 }

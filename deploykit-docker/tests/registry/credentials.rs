@@ -226,3 +226,14 @@ async fn a_helper_that_has_nothing_is_no_error_and_one_that_fails_is_named_witho
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_helper_that_never_stops_talking_is_stopped() {
+    Stand::new("chatty")
+        .guarded()
+        .run(async |world| {
+            let said = with_helper(&world, "exec head -c 100000000 /dev/zero").await;
+            assert_eq!(said.matches("failed with signal").count(), 2, "{said}");
+        })
+        .await;
+}
