@@ -120,8 +120,12 @@ impl Layout {
 }
 
 fn load(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
-    if size > LONGEST {
+    let found = fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    // Reading a pipe or a device may never end.
+    if !found.is_file() {
+        return Err(Error::invalid(format!("{} is no file", path.display())));
+    }
+    if found.len() > LONGEST {
         return Err(Error::invalid(format!("{} is too large for a manifest", path.display())));
     }
     fs::read(path).map_err(|error| unreadable(path, error))

@@ -184,3 +184,75 @@ async fn what_cannot_be_published_is_named_and_nothing_is_uploaded() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_layout_that_was_tampered_with_is_refused_and_its_tag_stays_where_it_was() {
+    Stand::new("tampered")
+        .run(async |world| {
+            let directory = tempfile::tempdir().unwrap();
+            let repository = world.image("team/all").to_string();
+            let before = layout(directory.path(), 5_000);
+            let publish = || Publish::layout(directory.path(), &repository, ["1"]).unwrap();
+            OciRegistry::new().publish(&publish()).await.unwrap();
+            layout(directory.path(), 6_000);
+            let blobs = directory.path().join("blobs/sha256");
+            let of = |size: u64| {
+                let all = std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
+                all.filter(move |path| path.metadata().unwrap().len() == size)
+            };
+            let layer = of(6_000).next().unwrap();
+            // As long as it was, so that only its digest tells; then shorter; then gone, behind a link.
+            let tamper: [&(dyn Fn() + Sync); 3] = [
+                &|| std::fs::write(&layer, "x".repeat(6_000)).unwrap(),
+                &|| std::fs::write(&layer, "x").unwrap(),
+                &|| {
+                    std::fs::remove_file(&layer).unwrap();
+                    std::os::unix::fs::symlink("/no/such/file", &layer).unwrap();
+                },
+            ];
+            for tamper in tamper {
+                tamper();
+                let error = OciRegistry::new().publish(&publish()).await.unwrap_err();
+                assert!(!error.is_temporary(), "{}", error.report());
+                let named = layer.file_name().unwrap().to_str().unwrap();
+                assert!(error.report().contains(&named[..12]), "{}", error.report());
+                let tag = OciRegistry::new().resolve(&world.image("team/all:1")).await.unwrap();
+                assert_eq!(tag.digest, before);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_layout_whose_index_is_a_pipe_or_a_device_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    layout(directory.path(), 100);
+    let index = directory.path().join("index.json");
+    std::fs::remove_file(&index).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&index).status().unwrap();
+    assert!(made.success());
+    Stand::new("pipe")
+        .run(async move |world| {
+            let repository = world.image("team/all").to_string();
+            let publish = Publish::layout(directory.path(), &repository, ["1"]).unwrap();
+            let error = OciRegistry::new().publish(&publish).await.unwrap_err();
+            assert!(error.message().contains("index.json is no file"), "{error}");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_publish_the_same_at_once_both_do() {
+    Stand::new("both")
+        .run(async |world| {
+            let directory = tempfile::tempdir().unwrap();
+            let digest = layout(directory.path(), 3_000_000);
+            let repository = world.image("team/all").to_string();
+            let publish = || Publish::layout(directory.path(), &repository, ["1"]).unwrap();
+            let (first, second) = (publish(), publish());
+            let registry = OciRegistry::new();
+            let (first, second) = tokio::join!(registry.publish(&first), registry.publish(&second));
+            assert_eq!((first.unwrap().digest, second.unwrap().digest), (digest.clone(), digest));
+        })
+        .await;
+}
