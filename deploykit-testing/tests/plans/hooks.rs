@@ -223,3 +223,20 @@ async fn a_plan_with_a_hook_that_nobody_gave_is_refused_before_anything_moves() 
     assert!(error.to_string().contains("hook \"tell\""), "{error}");
     assert!(world.calls().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_undoes_the_rollout_and_one_of_the_way_back_is_noted() {
+    let (world, web) = world(2, Behaviour::good());
+    let broken = hook_fn(|_| async { panic!("a mistake in the hook") });
+    let deployer = world.deployer().hook("broken", broken).build();
+    let plan = deployer.plan(&web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
+    let plan = plan.with_hook(Point::PostScaleUp, "broken", TIME);
+    let plan = plan.with_hook(Point::OnUndo, "broken", TIME);
+    let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert!(
+        report.why.as_ref().unwrap().contains("broken at POST_SCALE_UP: it panicked"),
+        "{report}"
+    );
+    assert!(report.notes.iter().any(|note| note.contains("ON_UNDO: it panicked")), "{report}");
+}

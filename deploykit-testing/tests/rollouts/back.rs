@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use deploykit_core::{
-    BlueGreen, Change, Context, Deployer, Draft, Error, ErrorKind, GateUse, Judge, MemoryStore,
-    Outcome, Place, Result, Routing, Strategy, Weight, gate_fn,
+    BlueGreen, Change, Context, Draft, Error, ErrorKind, GateUse, Judge, Outcome, Place, Result,
+    Routing, Strategy, Weight, gate_fn,
 };
 use deploykit_testing::{Behaviour, Operation};
 use tokio::time::sleep;
@@ -137,14 +137,7 @@ async fn a_gate_that_is_set_up_wrongly_fails_at_once_and_says_why() {
             counted.fetch_add(1, Ordering::Relaxed);
             async { Err(Error::invalid("no such metric")) }
         });
-        let deployer = Deployer::builder()
-            .registry(stage.world.registry())
-            .orchestrator(stage.world.orchestrator())
-            .balancer(stage.world.balancer())
-            .store(MemoryStore::new())
-            .gate("wrong", wrong)
-            .clock(stage.world.clock())
-            .build();
+        let deployer = stage.world.deployer().gate("wrong", wrong).build();
         let plan = deployer.plan(&stage.web, &strategy, Change::to("web:2")).await.unwrap();
         let report = deployer.deploy(plan).await.unwrap().await.unwrap();
         assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
