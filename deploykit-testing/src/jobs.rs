@@ -50,6 +50,7 @@ impl Job {
 
 impl State {
     pub(crate) fn start_job(&mut self, run: &JobRun, revision: &RevisionId) -> Result<()> {
+        self.can_run(run)?;
         let number = self.find_or_add(&run.service);
         let (now, behaviours) = (self.now, &self.behaviours);
         let Some(service) = self.services.get_mut(number) else { return Ok(()) };
@@ -69,12 +70,22 @@ impl State {
     }
 
     /// When a look at a job can show its end: when it ends, or has run for its limit, or at the latest time that is asked for.
-    pub(crate) fn job_news(&self, run: &JobRun, latest: At) -> At {
+    pub(crate) fn job_news(&self, run: &JobRun, latest: At) -> Result<At> {
+        self.can_run(run)?;
         let job = self.jobs(&run.service).and_then(|jobs| jobs.known.get(&run.id));
-        job.map_or(self.now, |job| {
+        Ok(job.map_or(self.now, |job| {
             let limit = job.began.saturating_add(run.limit);
             job.ends().map_or(limit, |ends| ends.min(limit)).min(latest)
-        })
+        }))
+    }
+
+    fn can_run(&self, run: &JobRun) -> Result<()> {
+        if self.settings.orchestrator.jobs {
+            return Ok(());
+        }
+        let message = format!("job {}: the orchestrator runs no jobs", run.name);
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_hint("its capability says so; see Settings::orchestrator"))
     }
 
     /// How a job fares; one that has run for its limit is stopped.

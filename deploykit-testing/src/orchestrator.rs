@@ -80,7 +80,7 @@ impl Orchestrator for WorldOrchestrator {
     }
 
     async fn await_job(&self, job: &JobRun, at_most: Duration) -> Result<JobState> {
-        let news = |state: &mut State| Ok(state.job_news(job, state.now.saturating_add(at_most)));
+        let news = |state: &mut State| state.job_news(job, state.now.saturating_add(at_most));
         let news =
             self.world.call(Operation::AwaitJob, Some(&job.service), String::new, news).await?;
         self.world.until(news).await;
@@ -208,7 +208,7 @@ impl State {
             port: release.spec.port,
             desired: 0,
         });
-        if run.desired != count {
+        if run.desired < count {
             run.desired = count;
             self.version += 1;
         }

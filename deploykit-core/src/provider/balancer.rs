@@ -9,6 +9,9 @@ use crate::name::{Place, ServiceName, TaskId};
 use crate::routing::Routing;
 
 /// Sends requests to the tasks of places. A worker has none.
+///
+/// Where a balancer has to be told of a service first, on which port it listens for example, changes of any other are
+/// `NotFound`.
 #[async_trait]
 pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// What this balancer can do; constant.
@@ -34,9 +37,9 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     ///
     /// **Contract.** Returns when the change was accepted; the caller reads it back before anything depends on it. Live
     /// requests that are under way are not cut. A routing to a place without targets is accepted; the caller has
-    /// looked at them.
+    /// looked at them. Targets and test route stay as they are.
     ///
-    /// **Errors.** `Unsupported` for a routing that this balancer lacks.
+    /// **Errors.** `Unsupported` for a routing that this balancer lacks, and for [`Routing::None`]. Nothing has changed then.
     async fn set_routing(&self, service: &ServiceName, routing: &Routing) -> Result<()>;
 
     /// Lets testers reach a place, or nobody.
@@ -44,14 +47,15 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// **Contract.** No live request ever goes over the test route. Requests that do carry the header
     /// `x-deploykit-test`, so that the service can tell them apart.
     ///
-    /// **Errors.** `Unsupported` where there is no test route.
+    /// **Errors.** `Unsupported` where there is no test route; closing none is success.
     async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()>;
 
     /// Sets the targets of a place, as one whole list.
     ///
     /// **Contract.** New ones get requests once the balancer finds them healthy; known ones stay as they are, draining
     /// ones included; those missing from the list are removed, and whatever they were answering may be cut:
-    /// the caller has drained them, or knows that they are dead. An empty list forgets the place.
+    /// the caller has drained them, or knows that they are dead. One that comes back later is new. An empty list forgets
+    /// the place. Other places and the routing stay as they are.
     async fn set_targets(
         &self,
         service: &ServiceName,
@@ -62,7 +66,7 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// Sends no new requests to these tasks of a place; those under way go on.
     ///
     /// **Contract.** Returns at once; [`observe`](Self::observe) shows what is still in flight. A task that is not
-    /// known is skipped.
+    /// known, or is in another place, is skipped.
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()>;
 }
 

@@ -23,7 +23,9 @@ pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
 
     /// Makes a release known, fetching what it needs, and names it.
     ///
-    /// **Idempotency.** An equal release gets the same revision.
+    /// **Contract.** Known to this handle from then on, and to every other one as long as a place runs it.
+    ///
+    /// **Idempotency.** An equal release gets the same revision, whoever registers it.
     ///
     /// **Errors.** `NotFound` for an image that cannot be had, `Unsupported` for settings that this backend lacks; both
     /// name the field.
@@ -34,21 +36,24 @@ pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
     /// **Errors.** `NotFound` for one that is not known any more.
     async fn describe(&self, service: &ServiceName, revision: &RevisionId) -> Result<Release>;
 
-    /// Brings a place up to a number of tasks of one revision, and records that number as the place's desired count.
+    /// Brings a place up to a number of tasks of one revision, and records that number as the place's desired count, which a
+    /// lower one does not change.
     ///
     /// **Contract.** Tasks that run stay as they are; dead ones may be replaced. Never stops a living task, even where
-    /// there are more than `count`. Returns when the tasks were asked for, not when they are ready.
+    /// there are more than `count`. Other places stay as they are. Returns when the tasks were asked for, not when they are ready.
     ///
     /// **Idempotency.** By place and count: the second call changes nothing.
     ///
-    /// **Errors.** `Busy` when the place holds another revision; `Invalid` or `NotFound` for what can never start.
+    /// **Errors.** `Busy` when the place holds another revision; `Unsupported` for one place more than there can be; `NotFound`
+    /// for a revision that is not known; `Invalid` or `NotFound` for what can never start, no tasks at all for example.
+    /// Nothing has changed then.
     async fn launch(&self, launch: &Launch) -> Result<()>;
 
     /// Stops these tasks of a place for good (SIGTERM, the grace period, SIGKILL) and lowers its desired count by as many.
     ///
     /// **Contract.** Returns when they are gone. Whoever calls has drained them.
     ///
-    /// **Idempotency.** A task that is already gone is skipped.
+    /// **Idempotency.** A task that is already gone, was never there, or is in another place is skipped.
     async fn stop(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()>;
 
     /// Removes a place: all its tasks (stopped as in [`stop`](Self::stop)) and whatever belonged to it.
@@ -60,7 +65,7 @@ pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
     /// itself and is not restarted.
     ///
     /// **Contract.** Returns when it was started. Until [`remove_jobs`](Self::remove_jobs), this id is known, whatever became
-    /// of the job. A job is no task: [`observe`](Self::observe) does not show it.
+    /// of the job. A job is no task: [`observe`](Self::observe) does not show it, and [`retire`](Self::retire) does not touch it.
     ///
     /// **Idempotency.** Once: whoever does not know whether an earlier call got so far calls again, also from another process.
     ///

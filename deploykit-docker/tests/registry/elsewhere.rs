@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::world::layout;
+use crate::layout::layout;
 
 /// What nobody but the registry and its token service may see.
 const SECRETS: [&str; 3] = ["hush-password", "aHVzaC1wYXNzd29yZA", "hush-token"];

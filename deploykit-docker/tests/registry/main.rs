@@ -11,6 +11,7 @@
 mod credentials;
 mod elsewhere;
 mod engine;
+mod layout;
 mod publish;
 mod skopeo;
 mod tls;

@@ -1,7 +1,8 @@
 use deploykit_core::{ErrorKind, Publish, PublishEvent, Registry};
 use deploykit_docker::OciRegistry;
 
-use crate::world::{Events, IMAGE, Stand, layout};
+use crate::layout::layout;
+use crate::world::{Events, IMAGE, Stand};
 
 #[tokio::test]
 async fn what_was_published_is_pulled_with_the_id_that_it_had() {

@@ -13,7 +13,8 @@ use deploykit_docker::OciRegistry;
 use futures::TryStreamExt;
 use serde_json::Value;
 
-use crate::world::{IMAGE, Stand, World, layout};
+use crate::layout::layout;
+use crate::world::{IMAGE, Stand, World};
 
 /// Has skopeo copy `image` of the registry, all of its platforms, into a directory.
 async fn copied(world: &World, image: &str) -> tempfile::TempDir {

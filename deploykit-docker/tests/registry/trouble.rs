@@ -8,7 +8,8 @@ use deploykit_core::{ErrorKind, Publish, PublishEvent, Registry};
 use deploykit_docker::OciRegistry;
 use tokio::sync::oneshot;
 
-use crate::world::{Stand, World, layout};
+use crate::layout::layout;
+use crate::world::{Stand, World};
 
 /// A publication that stops at the first part of a blob until the sender is used.
 fn stopping(

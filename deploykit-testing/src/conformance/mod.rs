@@ -61,7 +61,13 @@
     reason = "a broken promise is a panic, as in any test"
 )]
 
+mod balancer;
+mod jobs;
+mod orchestrator;
+mod registry;
+mod routing;
 mod store;
+mod targets;
 
 use std::any::Any;
 use std::fmt;
@@ -73,10 +79,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::ServiceName;
+use deploykit_core::{Result, ServiceName};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
+pub use balancer::{BalancerHarness, balancer, check_balancer};
+pub use orchestrator::{OrchestratorHarness, check_orchestrator, orchestrator};
+pub use registry::{RegistryHarness, check_registry, registry};
 pub use store::{StoreHarness, check_store, store};
 
 /// How many cases run at once, where all are run: they mostly wait.
@@ -191,9 +200,15 @@ macro_rules! __conformance_test {
 /// Why a case ended.
 type Panic = Box<dyn Any + Send>;
 
+/// How soon something that may pass is tried again.
+const SOON: Duration = Duration::from_millis(10);
+
 impl<S: Stage> Case<S> {
     /// Checks it, and cleans up however it ends. False: it is not asked of this backend.
-    async fn play(&self, stage: impl Future<Output = S> + Send) -> Result<bool, Panic> {
+    async fn play(
+        &self,
+        stage: impl Future<Output = S> + Send,
+    ) -> std::result::Result<bool, Panic> {
         let stage = AssertUnwindSafe(stage).catch_unwind().await?;
         if !(self.applies)(&stage) {
             stage.clean().await;
@@ -265,6 +280,28 @@ async fn dropped<T>(nth: u32, call: impl Future<Output = T>) -> Option<T> {
 /// At which pending points calls are dropped: the first ones, and ever further apart.
 fn drops() -> impl Iterator<Item = u32> {
     (0..DROPS).map(|n| if n == 0 { 0 } else { 1 << (n - 1) })
+}
+
+/// Makes a call until it is answered with something else than a temporary failure, as the driver does.
+async fn settled<T: Send, F: Future<Output = Result<T>> + Send>(
+    patience: Duration,
+    call: impl Fn() -> F + Send + Sync,
+) -> Result<T> {
+    let settle = async {
+        loop {
+            match call().await {
+                Err(error) if error.is_temporary() => tokio::time::sleep(SOON).await,
+                answer => return answer,
+            }
+        }
+    };
+    within(patience, "the call ends", settle).await
+}
+
+/// Waits for what is wanted, and no longer than the harness allows.
+async fn within<T>(patience: Duration, wanted: &str, wait: impl Future<Output = T> + Send) -> T {
+    let waited = tokio::time::timeout(patience, wait).await;
+    waited.unwrap_or_else(|_| panic!("not within {patience:?}: {wanted}"))
 }
 
 fn always<S>(_: &S) -> bool {

@@ -2,3 +2,4 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot be made is a failed test")]
 
 mod stores;
+mod world;
