@@ -54,13 +54,13 @@ async fn launching_the_same_count_again_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn launching_fewer_stops_no_living_task() {
+async fn launching_fewer_stops_no_living_task_and_changes_no_count() {
     let (world, web) = world(1, Behaviour::good());
     launch(&world, &web, B, "web:2", 3).await;
     launch(&world, &web, B, "web:2", 1).await;
     let seen = world.orchestrator().observe(&web).await.unwrap();
     let place = seen.place(B).unwrap();
-    assert_eq!((place.desired, place.tasks.len()), (1, 3));
+    assert_eq!((place.desired, place.tasks.len()), (3, 3));
 }
 
 #[tokio::test(start_paused = true)]
