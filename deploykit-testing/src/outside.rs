@@ -46,7 +46,9 @@ impl State {
         let missing = wanted.saturating_sub(living.len());
         self.start_tasks(number, place, u32::try_from(missing).unwrap_or(u32::MAX));
         for task in self.task_numbers(number, place) {
-            self.register_target(number, place, task);
+            if self.task(number, task).is_some_and(|task| task.gone_at.is_none()) {
+                self.register_target(number, place, task);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use deploykit_core::{
     Release, Result, RevisionId, RolloutId, Routing, ServiceName, ServiceState, Store, TaskId,
 };
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// A call by which a deployer changes something at a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Blow {
     Lost,
     /// It is made, and never answered.
     Hang,
+    /// It is made so much later.
+    Slow(Duration),
     /// The deployer dies when it was made.
     Die,
     /// The deployer dies instead of making it.
@@ -91,18 +94,23 @@ pub enum Part {
 #[derive(Clone, Debug)]
 pub struct Tap {
     record: Arc<Mutex<Vec<(ServiceName, Mutation)>>>,
-    strike: Arc<Mutex<Option<Strike>>>,
+    strike: Arc<Mutex<Strike>>,
     dead: Arc<watch::Sender<bool>>,
 }
 
-#[derive(Debug)]
+/// What becomes of a call to [`Part::Provider`] or [`Part::Store`]: by its name, its part, and whether it may change something.
+type Judge = Box<dyn FnMut(&str, Part, bool) -> Option<Blow> + Send>;
+
+#[derive(Default)]
 struct Strike {
-    /// How many calls are let through, and how many are struck then.
-    pass: u64,
-    times: u64,
-    blow: Blow,
-    part: Part,
+    judge: Option<Judge>,
     struck: bool,
+}
+
+impl fmt::Debug for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strike").field("struck", &self.struck).finish_non_exhaustive()
+    }
 }
 
 impl Default for Tap {
@@ -134,18 +142,37 @@ impl Tap {
 
     /// Strikes `times` calls of a part from the n-th on, 1 being the next. What was to be struck before is not any more.
     pub fn strike(&self, nth: u64, times: u64, blow: Blow, part: Part) {
-        let strike = Strike { pass: nth.saturating_sub(1), times, blow, part, struck: false };
-        *lock(&self.strike) = Some(strike);
+        let (mut pass, mut times) = (nth.saturating_sub(1), times);
+        self.strike_by(move |_, called, writes| {
+            let counts = match part {
+                Part::All => true,
+                Part::Writes => writes,
+                part => part == called,
+            };
+            if counts && pass > 0 {
+                pass -= 1;
+                return None;
+            }
+            times = times.checked_sub(u64::from(counts))?;
+            counts.then_some(blow)
+        });
+    }
+
+    /// Lets `judge` say of each call what becomes of it, by the call's name, its part ([`Part::Provider`] or
+    /// [`Part::Store`]), and whether it may change something. It must not use this tap: it waits for itself then. What was to
+    /// be struck before is not any more.
+    pub fn strike_by(&self, judge: impl FnMut(&str, Part, bool) -> Option<Blow> + Send + 'static) {
+        *lock(&self.strike) = Strike { judge: Some(Box::new(judge)), struck: false };
     }
 
     /// Whether there were so many calls that one was struck.
     pub fn has_struck(&self) -> bool {
-        lock(&self.strike).as_ref().is_some_and(|strike| strike.struck)
+        lock(&self.strike).struck
     }
 
     /// Strikes nothing any more.
     pub fn heal(&self) {
-        *lock(&self.strike) = None;
+        *lock(&self.strike) = Strike::default();
     }
 
     /// Ends the deployer: none of its calls is made any more or answered, not even to give back its lease, and those in
@@ -175,20 +202,11 @@ impl Tap {
         lock(&self.record).clear();
     }
 
-    fn next(&self, part: Part, writes: bool) -> Option<Blow> {
+    fn next(&self, name: &str, part: Part, writes: bool) -> Option<Blow> {
         let mut strike = lock(&self.strike);
-        let strike = strike.as_mut().filter(|strike| match strike.part {
-            Part::All => true,
-            Part::Writes => writes,
-            other => other == part,
-        })?;
-        if strike.pass > 0 {
-            strike.pass -= 1;
-            return None;
-        }
-        strike.times = strike.times.checked_sub(1)?;
-        strike.struck = true;
-        Some(strike.blow)
+        let blow = strike.judge.as_mut()?(name, part, writes);
+        strike.struck |= blow.is_some();
+        blow
     }
 
     async fn living<T>(&self, call: impl Future<Output = T>) -> T {
@@ -219,9 +237,17 @@ impl Tap {
         name: &str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let blow = self.next(part, writes);
+        let blow = self.next(name, part, writes);
         match blow {
             None => return self.living(call).await,
+            Some(Blow::Slow(time)) => {
+                return self
+                    .living(async {
+                        sleep(time).await;
+                        call.await
+                    })
+                    .await;
+            }
             Some(Blow::Fail(kind)) => return Err(Error::new(kind, format!("{name} was struck"))),
             Some(Blow::DieBefore) => self.kill(),
             Some(Blow::Lost | Blow::Hang | Blow::Die) => drop(self.living(call).await),

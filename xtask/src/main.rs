@@ -13,6 +13,7 @@ mod parts;
 mod promises;
 mod readme;
 mod report;
+mod simulate;
 mod steps;
 mod test;
 
@@ -36,6 +37,12 @@ cargo xtask COMMAND
                       measure what the project promises, print asked | got; with words only
                       the rows that contain them; --json: all of it in one object as the
                       last line (takes some twenty minutes; not part of the tests)
+  simulate [--rollouts N] [--seed S] [--json]
+                      so many whole rollouts in the in-memory world, drawn from seeds, with
+                      faults, kills and people's deeds; ends with one JSON line
+  simulate --replay SEED|JSON|FILE
+                      one of them again, with its trace
+  simulate --speed    how fast the whole is
   clean               remove what an interrupted test run has left in Docker
   help                this text
 
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
                 _ => Err(Fault::Usage(format!("figures {}", flags.join(" ")))),
             }
         }
+        ["simulate", words @ ..] => simulate::run(words),
         ["clean"] => clean(),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");

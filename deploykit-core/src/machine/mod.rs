@@ -487,10 +487,11 @@ impl Machine {
         if side == Side::Candidate {
             self.facts.needed = count;
         }
-        // A stable that was not whole when the rollout began is asked for what it had, not for more.
+        // A stable that was not whole when the rollout began is asked for what it had, not for more; but nobody gets requests
+        // who cannot answer any.
         let least = match (&self.facts.stable, side) {
             (first, Side::Stable) if self.facts.stable_was_unhealthy => {
-                first.as_ref().map_or(0, |first| first.ready)
+                first.as_ref().map_or(0, |first| first.ready).max(1)
             }
             _ => count,
         };

@@ -95,9 +95,11 @@ impl Machine {
                 let place = self.plan.candidate;
                 match self.op {
                     Some(Op::AwaitHealthy { .. }) if self.now < self.facts.stable_until => {
-                        // A roll looks anew by itself.
-                        if !matches!(self.queue.front(), Some(Op::Roll { .. })) {
-                            self.queue.push_front(op::BRING_BACK);
+                        // A roll looks anew by itself, and knows its bounds.
+                        let roll = |op: &Op| matches!(op, Op::Roll { .. });
+                        match self.queue.iter().position(roll) {
+                            Some(at) => drop(self.queue.drain(..at)),
+                            None => self.queue.push_front(op::BRING_BACK),
                         }
                         self.next();
                     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deploykit_core::{
     BalancerCapability, BlueGreen, Change, ErrorKind, ImageRef, Launch, Measurement, Orchestrator,
-    OrchestratorCapability, Outcome, Place, Plan, Registry, Release, RolloutId, Routing,
+    OrchestratorCapability, Outcome, Place, Plan, Registry, Release, Rolling, RolloutId, Routing,
     ServiceSpec, Step, gate_fn,
 };
 use deploykit_testing::{Fault, Operation};
@@ -93,6 +93,18 @@ async fn an_undo_that_cannot_drain_does_not_cut_requests() {
     let _ = rollout.await.unwrap();
     stage.world.heal();
     stage.clean_up().await;
+    let tally = traffic.stop().await;
+    assert_eq!(tally.failed, 0, "{tally}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_throttles_the_draining_costs_the_requests_none_of_their_time() {
+    let stage = Stage::new();
+    let traffic = stage.traffic();
+    let throttled = Fault::error(Operation::Drain, ErrorKind::Throttled);
+    stage.world.fail(throttled.with_times(20));
+    let report = stage.deploy(&Rolling::new().drain(SECOND * 20), "web:2").await;
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     let tally = traffic.stop().await;
     assert_eq!(tally.failed, 0, "{tally}");
 }

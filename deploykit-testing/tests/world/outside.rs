@@ -48,6 +48,16 @@ async fn an_autoscaler_changes_the_count_and_loses_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_autoscaler_that_grows_again_sends_nothing_to_what_is_stopping() {
+    let (world, web) = world(2, Behaviour::good());
+    world.scale(&web, A, 1).unwrap();
+    sleep(ms(10)).await;
+    world.scale(&web, A, 2).unwrap();
+    let seen = &world.snapshot(&web).places[&A];
+    assert_eq!((seen.tasks, seen.targets), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn somebody_else_can_change_the_routing() {
     let (world, web) = world(1, Behaviour::good());
     world.set_routing_by_someone_else(&web, &Routing::Closed);

@@ -116,6 +116,18 @@ fn a_roll_that_fails_in_the_middle_rolls_back_by_the_same_bounds() {
 }
 
 #[test]
+fn a_look_at_stable_that_fails_while_a_roll_is_undone_starts_no_task_beyond_the_bounds() {
+    let mut run = Run::new(plan(rolling(0, 1)));
+    run.until("healthy B 1");
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("healthy A 1").fail("the balancer refuses to be read");
+    run.end();
+    let calls = run.since("healthy A 1 FAILS");
+    let at = |call| calls.iter().position(|c| *c == call).unwrap();
+    assert!(at("stop B 1") < at("launch A 2"), "{calls:?}");
+}
+
+#[test]
 fn a_roll_whose_deployer_died_while_it_stopped_a_task_gets_another_one_on_the_way_back() {
     let mut run = Run::new(plan(rolling(1, 0)));
     run.until("stop A 1");

@@ -86,6 +86,19 @@ fn a_stable_that_was_not_whole_is_asked_for_what_it_had_and_the_outcome_says_so(
 }
 
 #[test]
+fn requests_do_not_return_to_a_stable_that_has_nobody_to_answer_them() {
+    let mut run = Run::new(plan(full()));
+    run.stable = (2, 0);
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("healthy A 1");
+    run.now = run.now.plus(300 * SECOND);
+    run.fail("none comes up");
+    assert_eq!(run.end(), Outcome::NeedsOperator);
+    assert!(!run.since("healthy A 1 FAILS").contains(&"route A 100 %"));
+}
+
+#[test]
 fn a_clock_that_jumps_back_undoes_nothing() {
     let mut run = Run::new(plan(full()));
     run.until("healthy B 2");

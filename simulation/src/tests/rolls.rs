@@ -1,80 +1,85 @@
 //! Rolling updates that turn back, at every moment and from everywhere.
 
-use std::time::Duration;
-
 use deploykit_core::{
     Amount, Change, ErrorKind, OnOrphan, Outcome, Place, Report, Rolling, Strategy,
 };
-use deploykit_testing::{Blow, Fault, Operation, Part};
+use deploykit_testing::{Fault as WorldFault, Operation};
 use tokio::time::sleep;
 
-use crate::sky::{Case, Deed, SECOND, Sky};
+use crate::case::{Case, Deed, Fault, Harm, SECOND, Side, Version, Way};
+use crate::run::run;
+use crate::sky::Sky;
 
 /// A rolling update of four tasks, one more and one fewer, to which nothing happens.
-fn roll(pooled: bool, worker: bool) -> Case {
-    let (surge, unavailable) = (Amount::Count(1), Amount::Count(1));
-    let rolling = Rolling::new().surge(surge).unavailable(unavailable).healthy_within(SECOND * 20);
-    let rolling = if pooled { rolling.pooled() } else { rolling };
+pub(super) fn roll(pooled: bool, worker: bool) -> Case {
+    let one = Amount::Count(1);
     Case {
         seed: 7,
         count: 4,
         worker,
-        strategy: Box::new(rolling),
-        bounds: Some((surge, unavailable)),
-        lag: Duration::ZERO,
-        version: "good",
+        way: Way::Rolling { surge: one, unavailable: one, pooled, min_ready: 0, watch: None },
         replicas: None,
-        hooks: Vec::new(),
-        deeds: Vec::new(),
-        blow: None,
+        version: Version::Good,
+        routing_lag: 0,
+        registration_lag: 50,
+        rate: 30,
         orphan: OnOrphan::Undo,
+        hooks: vec![],
+        jobs: vec![],
+        deeds: vec![],
+        faults: vec![],
+        calm: None,
     }
 }
 
-async fn passes(case: Case) {
-    if let Err(why) = case.run().await {
-        panic!("{why}\n{case:?}");
+fn passes(case: &Case) {
+    if let Err(failure) = run(case, false).found {
+        let json = serde_json::to_string(case).unwrap();
+        panic!("{:?}: {}\n{json}", failure.what, failure.why);
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_abort_at_any_moment_of_a_roll_gives_back_what_there_was_within_the_bounds() {
+fn once(side: Side, nth: u32, blow: Harm) -> Vec<Fault> {
+    vec![Fault { side, stage: None, nth, times: 1, blow }]
+}
+
+#[test]
+fn an_abort_at_any_moment_of_a_roll_gives_back_what_there_was_within_the_bounds() {
     for (pooled, worker) in [(false, false), (true, false), (false, true)] {
         for at in (0..5_000).step_by(171) {
-            let deeds = vec![(Duration::from_millis(at), Deed::Abort)];
-            passes(Case { deeds, ..roll(pooled, worker) }).await;
+            let deeds = vec![(at, Deed::Abort)];
+            passes(&Case { deeds, ..roll(pooled, worker) });
         }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_call_that_fails_for_good_in_a_roll_leaves_all_old_or_all_new_and_as_many_tasks() {
+#[test]
+fn a_call_that_fails_for_good_in_a_roll_leaves_all_old_or_all_new_and_as_many_tasks() {
     for pooled in [false, true] {
         for nth in (1..160).step_by(11) {
-            let blow = Some((nth, 1, Blow::Fail(ErrorKind::Denied), Part::Provider));
-            passes(Case { blow, ..roll(pooled, false) }).await;
+            let faults = once(Side::Provider, nth, Harm::Fail(ErrorKind::Denied));
+            passes(&Case { faults, ..roll(pooled, false) });
         }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_deployer_that_dies_in_a_roll_is_gone_on_from_within_the_bounds() {
+#[test]
+fn a_deployer_that_dies_in_a_roll_is_gone_on_from_within_the_bounds() {
     for orphan in [OnOrphan::Continue, OnOrphan::Undo] {
         for nth in (1..220).step_by(17) {
-            let blow = Some((nth, 1, Blow::Die, Part::All));
-            passes(Case { blow, orphan, ..roll(false, false) }).await;
+            let faults = once(Side::Any, nth, Harm::KillAfter);
+            passes(&Case { faults, orphan, ..roll(false, false) });
         }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_roll_to_another_number_of_tasks_that_is_undone_has_as_many_as_before() {
+#[test]
+fn a_roll_to_another_number_of_tasks_that_is_undone_has_as_many_as_before() {
     for replicas in [1, 2, 9] {
         for at in (100..4_000).step_by(311) {
             for worker in [false, true] {
-                let deeds = vec![(Duration::from_millis(at), Deed::Abort)];
-                let replicas = Some(replicas);
-                passes(Case { deeds, replicas, ..roll(false, worker) }).await;
+                let deeds = vec![(at, Deed::Abort)];
+                passes(&Case { deeds, replicas: Some(replicas), ..roll(false, worker) });
             }
         }
     }
@@ -89,17 +94,17 @@ async fn deploy(sky: &Sky, strategy: &dyn Strategy) -> Report {
 
 #[tokio::test(start_paused = true)]
 async fn an_undo_of_a_roll_that_stopped_nothing_does_not_need_the_old_image() {
-    let sky = Sky::new(&Case { version: "crashes", ..roll(false, false) });
-    let gone = Fault::error(Operation::Register, ErrorKind::NotFound);
+    let sky = Sky::new(&Case { version: Version::Crashes, ..roll(false, false) });
+    let gone = WorldFault::error(Operation::Register, ErrorKind::NotFound);
     sky.world.fail(gone.with_nth(2).always());
     let report = deploy(&sky, &Rolling::start_first()).await;
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
-    assert_eq!(sky.whole(), Ok((Place::A, 4)));
+    assert_eq!(sky.whole(false), Ok((Place::A, 4)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_roll_from_a_stable_that_was_broken_gets_back_to_that_and_says_so() {
-    let sky = Sky::new(&Case { version: "crashes", ..roll(false, false) });
+    let sky = Sky::new(&Case { version: Version::Crashes, ..roll(false, false) });
     let deployer = sky.fresh();
     let plan = deployer.plan(&sky.web, &Rolling::start_first(), Change::to("web:2")).await.unwrap();
     for _ in 0..12 {

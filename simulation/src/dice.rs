@@ -1,7 +1,5 @@
 //! Chance that a seed repeats.
 
-use std::time::Duration;
-
 /// A sequence that only its seed decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
@@ -36,7 +34,8 @@ impl Dice {
         of[self.roll(0, u32::try_from(of.len()).unwrap() - 1) as usize].clone()
     }
 
-    pub(crate) fn millis(&mut self, least: u32, most: u32) -> Duration {
-        Duration::from_millis(u64::from(self.roll(least, most)))
+    /// A time in milliseconds.
+    pub(crate) fn millis(&mut self, least: u32, most: u32) -> u64 {
+        u64::from(self.roll(least, most))
     }
 }
