@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use crate::error::{Error, Result};
 use crate::release::{SecretRef, ServiceSpec};
 
 /// What is to be different after a deployment.
@@ -58,7 +59,8 @@ impl Change {
         self
     }
 
-    /// Removes one environment variable or secret that the service has so far.
+    /// Removes one environment variable or secret that the service has so far; one that it does not have is an error when
+    /// it is planned.
     pub fn without_env(mut self, name: impl Into<String>) -> Self {
         self.unset.push(name.into());
         self
@@ -78,4 +80,35 @@ impl Change {
         self.force = true;
         self
     }
+
+    /// Checks that what is to be removed is there.
+    pub(super) fn check_unset(&self, spec: &ServiceSpec) -> Result<()> {
+        let known = || spec.env.keys().chain(spec.secrets.keys());
+        let Some(name) = self.unset.iter().find(|name| known().all(|known| known != *name)) else {
+            return Ok(());
+        };
+        let closest = known().map(|known| (edits(name, known), known)).min();
+        let hint = match closest {
+            None => "there are none at all; leave without_env out".to_owned(),
+            Some((edits, known)) if edits <= name.len().div_ceil(3) => format!("is it {known}?"),
+            Some(_) => format!("there are {}", known().cloned().collect::<Vec<_>>().join(", ")),
+        };
+        let message = format!("without_env names {name:?}, and there is no such variable");
+        Err(Error::invalid(message).with_hint(hint))
+    }
+}
+
+/// How many characters have to be added, removed or replaced to make one name of the other; case does not count.
+fn edits(one: &str, other: &str) -> usize {
+    let [one, other] = [one, other].map(|name| name.to_lowercase());
+    // How far each beginning of `other` is from what was seen of `one`.
+    let mut row: Vec<usize> = (1..=other.chars().count()).collect();
+    for (seen, a) in one.chars().enumerate() {
+        let (mut diagonal, mut left) = (seen, seen + 1);
+        for (cell, b) in row.iter_mut().zip(other.chars()) {
+            left = (diagonal + usize::from(a != b)).min(*cell + 1).min(left + 1);
+            diagonal = std::mem::replace(cell, left);
+        }
+    }
+    row.last().copied().unwrap_or(one.len())
 }

@@ -100,6 +100,7 @@ impl Deployer {
             )
             .with_hint("say how to run it: Change::with_spec(ServiceSpec::http(8080, \"/health\"))")
         })?;
+        change.check_unset(&spec).map_err(|e| e.within(format_args!("change of {service}")))?;
         for name in &change.unset {
             spec.env.remove(name);
             spec.secrets.remove(name);

@@ -35,7 +35,7 @@ use crate::routing::Weight;
 /// * A desired count that somebody raises meanwhile is followed. One that somebody lowers is not: a task of stable that is
 ///   gone counts as lost.
 /// * Without validation and background gates the only thing that is looked at is the health of the tasks.
-/// * A worker has no requests to shift: old and new work at the same time from the launch on.
+/// * A worker has no requests to shift, at once or in steps: old and new work at the same time from the launch on.
 /// * A held place costs its capacity until it is settled, by the next rollout or by
 ///   [`Deployer::settle`](crate::Deployer::settle).
 ///
@@ -83,7 +83,8 @@ impl BlueGreen {
         self
     }
 
-    /// Shifts through these shares before everything, watching for `between` after each.
+    /// Shifts through these shares before everything, watching for `between` after each. A first deployment has nobody to
+    /// share with, and shifts at once; for a worker, which gets no requests, it is refused.
     pub fn shift_in(mut self, steps: impl IntoIterator<Item = Weight>, between: Duration) -> Self {
         self.steps = steps.into_iter().collect();
         self.between = between;
@@ -107,6 +108,15 @@ impl Strategy for BlueGreen {
                 "blue-green: watch names gates, but there is no wait in which they are measured",
             )
             .with_hint("set bake, or a time between the shifts"));
+        }
+        if context.balancer.is_none() && !self.steps.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "blue-green: shift_in names shares of the requests, and a worker gets none",
+            )
+            .with_hint(
+                "leave shift_in out, with a bake to watch in; or roll a worker, in batches",
+            ));
         }
         let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
         draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);

@@ -47,10 +47,27 @@ use crate::routing::Weight;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Canary {
-    steps: Vec<(Weight, Duration)>,
+    growth: Growth,
     approve: Option<(Weight, Option<ApproverName>, Duration)>,
     following: bool,
     beside: Beside,
+}
+
+/// How the share grows, as it was asked for: what cannot be is refused when it is planned.
+#[derive(Clone, Debug)]
+enum Growth {
+    Steps(Vec<(Weight, Duration)>),
+    Linear {
+        step: Weight,
+        every: Duration,
+    },
+    Exponential {
+        first: Weight,
+        factor: u16,
+        every: Duration,
+    },
+    /// By the name of a preset, which says so.
+    AtOnce,
 }
 
 /// The predefined configurations of CodeDeploy for ECS: name, share of a step in per cent, minutes after each, whether the
@@ -64,37 +81,24 @@ const PRESETS: [(&str, u16, u64, bool); 5] = [
 ];
 
 impl Canary {
-    /// These shares, each watched for its time; then everything. 5 min to become healthy, 30 s to drain, launched in full,
-    /// nothing held.
+    /// These shares, one at least, each watched for its time; then everything. 5 min to become healthy, 30 s to drain,
+    /// launched in full, nothing held.
     pub fn steps(steps: impl IntoIterator<Item = (Weight, Duration)>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-            approve: None,
-            following: false,
-            beside: Beside::new(),
-        }
+        Self::growing(Growth::Steps(steps.into_iter().collect()))
     }
 
-    /// One such share more each time.
+    /// One such share more each time, until it is everything.
     pub fn linear(step: Weight, every: Duration) -> Self {
-        let shares = (1..).map(|n: u32| n * u32::from(step.get()));
-        Self::growing(step, shares, every)
+        Self::growing(Growth::Linear { step, every })
     }
 
-    /// From `first` on, `factor` times as much each time; a factor below 2 counts as 2.
+    /// From `first` on, `factor` times as much each time, which is 2 at least, until it is everything.
     pub fn exponential(first: Weight, factor: u16, every: Duration) -> Self {
-        let next = move |share: &u32| Some(share * u32::from(factor.max(2)));
-        Self::growing(first, std::iter::successors(Some(u32::from(first.get())), next), every)
+        Self::growing(Growth::Exponential { first, factor, every })
     }
 
-    fn growing(first: Weight, shares: impl Iterator<Item = u32>, every: Duration) -> Self {
-        if first == Weight::NONE {
-            // Refused when it is planned: a shift to nothing.
-            return Self::steps([(first, every)]);
-        }
-        let shares = shares
-            .map_while(|share| u16::try_from(share).ok().and_then(|s| Weight::thousandths(s).ok()));
-        Self::steps(shares.take_while(|share| *share < Weight::ALL).map(|share| (share, every)))
+    fn growing(growth: Growth) -> Self {
+        Self { growth, approve: None, following: false, beside: Beside::new() }
     }
 
     /// One of CodeDeploy's predefined configurations for ECS, with or without the prefix `CodeDeployDefault.`.
@@ -111,7 +115,7 @@ impl Canary {
         };
         let (share, time) = (Weight::percent(*percent)?, Duration::from_secs(minutes * 60));
         Ok(match (share, repeats) {
-            (Weight::ALL, _) => Self::steps([]),
+            (Weight::ALL, _) => Self::growing(Growth::AtOnce),
             (_, true) => Self::linear(share, time),
             (_, false) => Self::steps([(share, time)]),
         })
@@ -143,6 +147,40 @@ impl Canary {
     setters!();
 }
 
+impl Growth {
+    /// The shares before everything.
+    fn shares(&self) -> Result<Vec<(Weight, Duration)>> {
+        let refused = |why: String| {
+            Err(Error::invalid(format!("canary: {why}")).with_hint(
+                "let the share grow from above 0 % to below 100 %, or take BlueGreen, which shifts all requests at once",
+            ))
+        };
+        let (name, first, every, times, plus) = match self {
+            Self::AtOnce => return Ok(Vec::new()),
+            Self::Steps(steps) if steps.is_empty() => {
+                return refused(
+                    "steps is empty, so that all requests would be shifted at once".into(),
+                );
+            }
+            Self::Steps(steps) => return Ok(steps.clone()),
+            Self::Exponential { factor, .. } if *factor < 2 => {
+                return refused(format!(
+                    "exponential has the factor {factor}, by which nothing grows"
+                ));
+            }
+            Self::Exponential { first, factor, every } => ("exponential", first, every, *factor, 0),
+            Self::Linear { step, every } => ("linear", step, every, 1, step.get()),
+        };
+        if *first == Weight::NONE || *first == Weight::ALL {
+            return refused(format!("{name} begins with {first}"));
+        }
+        let next = |share: &u16| Some(share.saturating_mul(times).saturating_add(plus));
+        let shares = std::iter::successors(Some(first.get()), next);
+        let shares = shares.map_while(|share| Weight::thousandths(share).ok());
+        Ok(shares.take_while(|share| *share < Weight::ALL).map(|share| (share, *every)).collect())
+    }
+}
+
 impl Strategy for Canary {
     fn name(&self) -> &str {
         "canary"
@@ -156,17 +194,21 @@ impl Strategy for Canary {
             )
             .with_hint("roll a worker, or replace it blue/green"));
         }
+        let steps = self.growth.shares()?;
         if let Some((share, ..)) = self.approve
-            && !self.steps.iter().any(|step| step.0 == share)
+            && !steps.iter().any(|step| step.0 == share)
         {
-            let steps: Vec<_> = self.steps.iter().map(|step| step.0.to_string()).collect();
+            let steps: Vec<_> = steps.iter().map(|step| step.0.to_string()).collect();
             return Err(Error::invalid(format!(
                 "canary: approve_at names {share}, and there is no such step"
             ))
-            .with_hint(format!("name one of {}", steps.join(", "))));
+            .with_hint(match steps.as_slice() {
+                [] => "take a preset that has steps, or steps of your own".to_owned(),
+                steps => format!("name one of {}", steps.join(", ")),
+            }));
         }
         // Before the first deployment there is nobody to share with.
-        let steps = if context.stable.is_some() { self.steps.as_slice() } else { &[] };
+        let steps = if context.stable.is_some() { steps.as_slice() } else { &[] };
         let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
         if !self.following || steps.is_empty() {
             draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deploykit_core::{
     Amount, BlueGreen, Canary, Change, Draft, ErrorKind, Outcome, Place, Report, Roll, Rolling,
-    ServiceName, Step, Strategy, Weight,
+    ServiceName, ServiceSpec, Step, Strategy, Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
 
@@ -86,12 +86,12 @@ async fn a_linear_canary_grows_by_the_same_share_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exponential_canary_grows_by_its_factor_and_by_two_at_least() {
+async fn an_exponential_canary_grows_by_its_factor() {
     let (first, minute) = (Weight::percent(5).unwrap(), Duration::from_secs(60));
     let canary = |factor| Canary::exponential(first, factor, minute);
     assert_eq!(watched(canary(3)).await, [(5, 1), (15, 1), (45, 1)]);
-    assert_eq!(watched(canary(0)).await, watched(canary(2)).await);
     assert_eq!(watched(canary(2)).await, [(5, 1), (10, 1), (20, 1), (40, 1), (80, 1)]);
+    assert_eq!(watched(canary(u16::MAX)).await, [(5, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,10 +121,55 @@ fn an_unknown_preset_lists_those_that_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shares_of_requests_are_refused_for_a_worker_with_what_to_do_instead() {
+    let (world, _) = world(1, Behaviour::good());
+    let deployer = world.deployer().without_balancer().build();
+    let half = Weight::percent(50).unwrap();
+    let strategy = BlueGreen::new().shift_in([half], Duration::from_secs(1));
+    let change = Change::to("web:2").with_spec(ServiceSpec::worker());
+    let error = deployer.plan("work", &strategy, change).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.message().contains("shift_in"), "{error}");
+    assert!(error.hint().unwrap().contains("roll a worker"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_is_not_there_cannot_be_removed_and_the_closest_name_is_told() {
+    let (world, _) = world(1, Behaviour::good());
+    let deployer = world.deployer().build();
+    let bare = ServiceSpec::http(80, "/");
+    let spec = bare.clone().with_env("LOG_LEVEL", "info").with_secret("TOKEN", "env:T");
+    for (spec, name, hint) in [
+        (&spec, "LOG_LEVL", "is it LOG_LEVEL?"),
+        (&spec, "token", "is it TOKEN?"),
+        (&spec, "DATABASE", "there are LOG_LEVEL, TOKEN"),
+        (&bare, "LOG_LEVEL", "there are none at all; leave without_env out"),
+    ] {
+        let change = Change::to("web:2").with_spec(spec.clone()).without_env(name);
+        let error = deployer.plan("shop", &Rolling::new(), change).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.message().contains(&format!("without_env names {name:?}")), "{error}");
+        assert_eq!(error.hint(), Some(hint), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_is_there_is_removed_or_becomes_a_secret() {
+    let (world, _) = world(1, Behaviour::good());
+    let deployer = world.deployer().build();
+    let spec = ServiceSpec::http(80, "/").with_env("LOG", "info").with_env("TOKEN", "x");
+    let change = Change::to("web:2").with_spec(spec).without_env("LOG").without_env("TOKEN");
+    let change = change.with_secret("TOKEN", "env:T");
+    let plan = deployer.plan("shop", &Rolling::new(), change).await.unwrap();
+    assert!(plan.release.spec.env.is_empty());
+    assert!(plan.release.spec.secrets.contains_key("TOKEN"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothing() {
     let percent = |share| Weight::percent(share).unwrap();
     let second = Duration::from_secs(1);
-    let cases: [(Box<dyn Strategy>, &str, &str); 11] = [
+    let cases: [(Box<dyn Strategy>, &str, &str); 15] = [
         (
             Box::new(Rolling::new().surge(0).unavailable(0)),
             "surge and unavailable are both zero",
@@ -152,7 +197,19 @@ async fn what_cannot_be_planned_names_the_field_and_the_way_out_and_moves_nothin
             "from 50 % to 10 %",
             "let the shares grow",
         ),
-        (Box::new(Canary::linear(Weight::NONE, second)), "from 0 % to 0 %", "let the shares grow"),
+        (Box::new(Canary::steps([])), "steps is empty", "take BlueGreen"),
+        (Box::new(Canary::linear(Weight::NONE, second)), "linear begins with 0 %", "above 0 %"),
+        (Box::new(Canary::linear(Weight::ALL, second)), "linear begins with 100 %", "BlueGreen"),
+        (
+            Box::new(Canary::exponential(Weight::NONE, 2, second)),
+            "exponential begins with 0 %",
+            "above 0 %",
+        ),
+        (
+            Box::new(Canary::exponential(percent(1), 1, second)),
+            "exponential has the factor 1",
+            "let the share grow",
+        ),
         (Box::new(BlueGreen::new().watch(["errors"])), "watch", "set bake"),
         (
             Box::new(Canary::steps([(percent(5), second)]).approve_at(percent(7), second)),
