@@ -1,5 +1,6 @@
 //! Awaiting and watching the health of a place.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::perform::{Answer, Performer, quick};
@@ -102,15 +103,12 @@ impl Performer {
         patient: bool,
     ) -> Result<Answer> {
         let (mut deaths, mut lacking) = (Deaths::default(), Lacking::default());
-        let mut shown = None;
         loop {
             let mut at_most = QUIET;
             let why = match self.look(place).await {
                 Ok(look) => {
                     let healthy = look.takes_requests();
-                    if shown.replace(healthy) != Some(healthy) {
-                        self.show(UpdateKind::Tasks { place, healthy, wanted: count });
-                    }
+                    self.show_tasks(place, healthy, count);
                     // Where there is no other side to turn to, somebody's wish for fewer tasks counts at once.
                     let enough = if patient { count.min(look.desired.max(1)) } else { count };
                     if healthy >= enough {
@@ -155,14 +153,10 @@ impl Performer {
     /// promoted because its provider restarts it.
     pub(super) async fn guard(&self, place: Place, count: u32, routing: Option<Routing>) -> Error {
         let (mut lacking, mut foreign) = (Lacking::default(), 0);
-        let mut shown = None;
         loop {
             match self.look(place).await {
                 Ok(look) => {
-                    let healthy = look.takes_requests();
-                    if shown.replace(healthy).is_some_and(|before| before != healthy) {
-                        self.show(UpdateKind::Tasks { place, healthy, wanted: count });
-                    }
+                    self.show_tasks(place, look.takes_requests(), count);
                     let other =
                         look.routing.is_some() && routing.is_some() && look.routing != routing;
                     foreign = if other { foreign + 1 } else { 0 };
@@ -184,6 +178,14 @@ impl Performer {
                 }
             }
             self.providers.orchestrator.changed(&self.service, QUIET).await;
+        }
+    }
+
+    /// Tells how healthy a place is, where that is not what was told last, in whichever wait or watch.
+    fn show_tasks(&self, place: Place, healthy: u32, wanted: u32) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.insert(place, (healthy, wanted)) != Some((healthy, wanted)) {
+            self.show(UpdateKind::Tasks { place, healthy, wanted });
         }
     }
 

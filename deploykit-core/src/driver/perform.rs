@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -68,6 +68,8 @@ pub(crate) struct Performer {
     /// The time when this performer began, by the clock and by the timer that waits go by.
     began: (Timestamp, Instant),
     updates: broadcast::Sender<Update>,
+    /// How many tasks of each place were last told to be healthy, of how many.
+    pub(super) shown: Arc<Mutex<BTreeMap<Place, (u32, u32)>>>,
 }
 
 impl Performer {
@@ -91,6 +93,7 @@ impl Performer {
             began,
             stop_grace: plan.release.spec.stop_grace.max(before),
             updates,
+            shown: Arc::default(),
         }
     }
 

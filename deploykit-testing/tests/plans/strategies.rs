@@ -1,11 +1,12 @@
 //! What strategies ask for, and what is refused before anything moves.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::{
     Amount, BlueGreen, Canary, Change, Draft, ErrorKind, Outcome, Place, Report, Roll, Rolling,
-    ServiceName, ServiceSpec, Step, Strategy, Weight,
+    ServiceName, ServiceSpec, Step, Strategy, UpdateKind, Weight,
 };
 use deploykit_testing::{Behaviour, Tally, Traffic, World};
 
@@ -311,4 +312,29 @@ async fn a_candidate_with_no_healthy_task_at_all_is_given_up_sooner_than_one_tha
     let (report, _, _) = run(&world, &service, &strategy).await;
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
     assert!(report.why.as_ref().unwrap().contains("0 of 4 healthy"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_health_of_a_place_is_told_when_it_changes_and_not_again() {
+    let (world, service) = world(4, Behaviour::good());
+    let (deployer, half) = (world.deployer().build(), Weight::percent(50).unwrap());
+    // The candidate is awaited again before each shift and the promotion, and stable on the way back.
+    let strategy =
+        BlueGreen::new().shift_in([half], Duration::from_secs(10)).bake(Duration::from_secs(60));
+    let mut rollout = deployer.rollout(&service, &strategy, Change::to("web:2")).await.unwrap();
+    let (mut updates, mut told, mut last) = (rollout.updates(), 0, BTreeMap::new());
+    while let Some(update) = updates.next().await {
+        match update.kind {
+            UpdateKind::Step { name, .. } if name == "promote" => rollout.abort("ann"),
+            UpdateKind::Tasks { place, healthy, wanted } => {
+                told += 1;
+                let before = last.insert(place, (healthy, wanted));
+                assert_ne!(before, Some((healthy, wanted)), "{place} once more");
+            }
+            _ => {}
+        }
+    }
+    let report = rollout.await.unwrap();
+    assert!(last.contains_key(&Place::A) && last.contains_key(&Place::B), "{report}");
+    assert!(told >= 3, "{told}");
 }
