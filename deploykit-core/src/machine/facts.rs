@@ -73,6 +73,9 @@ pub(super) struct Facts {
     pub(super) hold_until: Option<Timestamp>,
     pub(super) retired: Vec<Place>,
     pub(super) notes: Vec<String>,
+    /// The jobs of which nobody can tell what became of them, until an operator has looked.
+    pub(super) uncertain: Vec<String>,
+    /// What the undoing that is under way could not do.
     pub(super) problems: Vec<String>,
 }
 

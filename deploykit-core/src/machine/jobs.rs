@@ -40,7 +40,7 @@ impl Machine {
             && !self.facts.promoted
             && matches!(self.op, Some(Op::StartJob(_) | Op::AwaitJob(_)))
         {
-            self.facts.problems.push(text.to_owned());
+            self.facts.uncertain.push(text.to_owned());
         }
     }
 }

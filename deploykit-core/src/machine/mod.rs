@@ -317,15 +317,11 @@ impl Machine {
         let op = self.op.take();
         match self.phase.clone() {
             Phase::Ended(Outcome::NeedsOperator, why) => {
-                self.facts.problems.clear();
+                self.facts.uncertain.clear();
                 self.undo(Why { text: why.unwrap_or_default(), aborted_by: None });
             }
             Phase::Ended(..) => {}
-            Phase::Undo(_) => {
-                self.facts.stable_until = self.now.plus(op::COMING_BACK);
-                self.queue = op::of_undo(&self.plan, &self.facts).into();
-                self.next();
-            }
+            Phase::Undo(_) => self.undo_from_the_start(),
             Phase::Forward(_)
                 if !self.facts.promoted
                     && (self.pending.is_some() || self.plan.on_orphan == OnOrphan::Undo) =>

@@ -168,14 +168,20 @@ impl Machine {
         let text = "back to how it was".to_owned();
         self.steps.push(StepTime::new("undo", text, self.now));
         self.paused = None;
-        self.facts.stable_until = self.now.plus(op::COMING_BACK);
         self.phase = Phase::Undo(why);
+        self.undo_from_the_start();
+    }
+
+    /// Whatever an earlier attempt could not do is tried again.
+    pub(super) fn undo_from_the_start(&mut self) {
+        self.facts.problems.clear();
+        self.facts.stable_until = self.now.plus(op::COMING_BACK);
         self.queue = op::of_undo(&self.plan, &self.facts).into();
         self.next();
     }
 
     pub(super) fn undone(&mut self, why: Why) {
-        if self.facts.problems.is_empty() {
+        if self.facts.uncertain.is_empty() && self.facts.problems.is_empty() {
             let outcome = match why.aborted_by {
                 Some(by) => Outcome::Aborted { by },
                 None => Outcome::RolledBack,

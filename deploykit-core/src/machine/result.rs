@@ -59,7 +59,7 @@ impl Machine {
             outcome,
             why,
             stable_was_unhealthy: self.facts.stable_was_unhealthy,
-            problems: self.facts.problems.clone(),
+            problems: [self.facts.uncertain.as_slice(), &self.facts.problems].concat(),
             notes: self.facts.notes.clone(),
             began: self.began.unwrap_or_default(),
             ended: self.now,

@@ -182,6 +182,19 @@ fn a_job_of_which_nobody_can_tell_needs_an_operator_and_is_undone_when_that_has_
 }
 
 #[test]
+fn a_job_of_which_nobody_can_tell_needs_an_operator_though_the_deployer_died_while_undoing() {
+    let mut run = Run::new(plan(full()).with_job(Point::PreProductionTrafficShift, job("smoke")));
+    run.until("job smoke");
+    let effect = run.wish().unwrap().id;
+    let error = "smoke was started and cannot be found".to_owned();
+    run.event(Event::Failed { effect, kind: ErrorKind::Uncertain, error });
+    run.until("retire B");
+    dies(&mut run);
+    assert_eq!(run.end(), Outcome::NeedsOperator);
+    assert_eq!(run.machine.report().problems, ["smoke was started and cannot be found"]);
+}
+
+#[test]
 fn a_job_on_the_way_back_runs_once_however_often_it_is_undone() {
     let mut run = Run::new(plan(full()).with_job(Point::OnUndo, job("restore")));
     run.until("healthy B 2").fail("bad");

@@ -17,6 +17,30 @@ fn recovering_what_needed_an_operator_undoes_again() {
 }
 
 #[test]
+fn what_an_undo_could_not_do_before_its_deployer_died_is_no_problem_once_it_is_done() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("test none").fail("the balancer is gone");
+    run.until("drain B");
+    run.event(Event::Recovered { by: owner() });
+    assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
+    assert_eq!(run.machine.report().problems, [""; 0]);
+}
+
+#[test]
+fn what_a_recovered_undo_still_cannot_do_is_told_once() {
+    let mut run = Run::new(plan(full()));
+    run.until("route B 100 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("test none").fail("the balancer is gone");
+    run.event(Event::Recovered { by: owner() });
+    run.until("test none").fail("the balancer is gone");
+    assert_eq!(run.end(), Outcome::NeedsOperator);
+    assert_eq!(run.machine.report().problems, ["the balancer is gone"]);
+}
+
+#[test]
 fn a_replayed_journal_wants_what_the_dead_deployer_wanted() {
     let mut run = Run::new(plan(full().on_orphan(OnOrphan::Continue)));
     loop {
