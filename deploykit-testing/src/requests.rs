@@ -38,6 +38,8 @@ pub(crate) struct Sent {
 pub(crate) enum Road {
     Live,
     Test,
+    /// Straight to a task, past the balancer; none at an address that no task has.
+    Task(Option<u64>),
 }
 
 /// Who waits for the answer.
@@ -96,6 +98,7 @@ impl State {
             self.refuse(ask.client, Some(place), why);
             return now;
         }
+        let unhealthy = matches!(entry.state, TaskState::Unhealthy { .. });
         let Some(behaviour) = self
             .services
             .get(number)
@@ -107,6 +110,7 @@ impl State {
         };
         let status = match self.task(number, task).is_some_and(|task| task.broken) {
             true => 500,
+            false if unhealthy => 503,
             false => 200,
         };
         if behaviour.errors && ask.road == Road::Live && status == 200 {
@@ -191,6 +195,7 @@ impl State {
             return Err((None, "the service is not known".into()));
         };
         let place = match (road, &service.routing) {
+            (Road::Task(task), _) => return service.listening(task),
             (Road::Test, _) => match service.test_route {
                 Some(place) => Some(place),
                 None => return Err((None, "no test route is open".into())),
@@ -285,6 +290,18 @@ impl Service {
                 Some(from) if from <= now => TargetHealth::Healthy,
                 _ => TargetHealth::Starting,
             },
+        }
+    }
+
+    /// A task that can be asked directly, or why there is none.
+    fn listening(&self, task: Option<u64>) -> Result<(Place, u64), (Option<Place>, String)> {
+        let Some((task, found)) = task.and_then(|task| Some((task, self.tasks.get(&task)?))) else {
+            return Err((None, "no task has this address".into()));
+        };
+        match found.state {
+            TaskState::Ready => Ok((found.place, task)),
+            TaskState::Unhealthy { .. } if !self.is_tcp() => Ok((found.place, task)),
+            _ => Err((Some(found.place), format!("task {} does not listen", found.id))),
         }
     }
 

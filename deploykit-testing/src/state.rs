@@ -227,6 +227,13 @@ impl Service {
             .filter(move |(_, task)| task.place == place)
             .map(|(number, task)| (*number, task))
     }
+
+    /// The number of the task that has this address.
+    pub(crate) fn task_at(&self, address: &str) -> Option<u64> {
+        let mut tasks = self.tasks.iter();
+        tasks.find(|(_, task)| task.address.as_deref() == Some(address)).map(|(number, _)| *number)
+    }
+
     /// Whether it is a service of whole connections, as its releases say.
     pub(crate) fn is_tcp(&self) -> bool {
         let release = |run: &Run| self.revisions.get(&run.revision);

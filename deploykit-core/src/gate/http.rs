@@ -3,11 +3,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout};
 
-use super::each::each_target;
 use crate::client::{Http, body, deepest, redirected};
 use crate::error::{Error, Result};
 use crate::provider::{Entry, GateContext, HealthGate, Measurement};
@@ -261,8 +261,8 @@ impl HealthGate for HttpGate {
                 )),
             },
             Whom::EachTarget => {
-                let ask = |target| self.ask_target(target);
-                each_target(&self.what(), &context.targets, ask).await
+                let all = context.targets.iter().map(|target| self.ask_target(target));
+                Ok(Measurement::of_targets(&self.what(), &try_join_all(all).await?))
             }
         }
     }

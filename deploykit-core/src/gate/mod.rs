@@ -3,7 +3,6 @@
 mod combine;
 #[cfg(feature = "command-gate")]
 mod command;
-mod each;
 mod function;
 #[cfg(feature = "http-gate")]
 mod http;

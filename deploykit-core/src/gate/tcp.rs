@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::each::each_target;
 use crate::error::{Error, Result};
 use crate::provider::{Entry, GateContext, HealthGate, Measurement};
 use crate::time::human;
@@ -124,8 +124,8 @@ impl HealthGate for TcpGate {
     async fn measure(&self, context: &GateContext) -> Result<Measurement> {
         let (entry, missing) = match self.whom {
             Whom::EachTarget => {
-                let connect = async |target| Ok(self.connect(target, Duration::ZERO).await);
-                return each_target("TCP", &context.targets, connect).await;
+                let all = context.targets.iter().map(|target| self.connect(target, Duration::ZERO));
+                return Ok(Measurement::of_targets("TCP", &join_all(all).await));
             }
             Whom::TestRoute => (&context.test_entry, "no test route is open"),
             Whom::Live => {

@@ -103,6 +103,23 @@ impl Measurement {
         Self { verdict: Verdict::Fail, evidence: evidence.into() }
     }
 
+    /// What the measurements of each target of the candidate say together: the worst of them, and how many say so. Without
+    /// any it is inconclusive. `what` says for people what was measured.
+    pub fn of_targets(what: &str, measured: &[Self]) -> Self {
+        let Some(verdict) = measured.iter().map(|one| one.verdict).max() else {
+            let nobody = format!("{what}: the candidate has no target that takes requests");
+            return Self::inconclusive(nobody);
+        };
+        let mut alike = measured.iter().filter(|one| one.verdict == verdict);
+        let first = alike.next().map_or("", |one| &one.evidence);
+        let evidence = match (measured.len(), 1 + alike.count()) {
+            (1, _) => first.to_owned(),
+            (all, _) if verdict == Verdict::Pass => format!("{first} (all {all} targets passed)"),
+            (all, alike) => format!("{first} ({alike} of {all} targets)"),
+        };
+        Self { verdict, evidence }
+    }
+
     /// Neither: no data, or the measuring itself failed.
     pub fn inconclusive(evidence: impl Into<String>) -> Self {
         Self { verdict: Verdict::Inconclusive, evidence: evidence.into() }
