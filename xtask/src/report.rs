@@ -18,7 +18,7 @@ impl Report {
     }
 
     /// Reads the last line of the standard output.
-    fn parse(stdout: &str) -> Result<Self> {
+    pub(crate) fn parse(stdout: &str) -> Result<Self> {
         let last = stdout.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         match serde_json::from_str(last) {
             Ok(value @ Value::Object(_)) => Ok(Self(value)),

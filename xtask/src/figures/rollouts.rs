@@ -148,17 +148,42 @@ fn got(outcome: Outcome, is_met: bool, more: &str) -> Got {
     let seconds =
         |name| report.seconds(name).map_or_else(|| "?".into(), |value| format!("{value:.1}"));
     let (fewest, most) = report.tasks().unzip();
+    // What is promoted is not to be as it began.
+    let end = match (report.outcome(), report.as_it_began()) {
+        ("promoted", _) => "",
+        (_, true) => ", as it began",
+        (_, false) => ", not as it began",
+    };
     let text = format!(
-        "{} (exit code {}), {} failed of {}{more}, {} to {} tasks, {}, {} s, floor {} s",
+        "{} (exit code {}), {} failed of {}{more}, {} to {} tasks{end}, {} s, floor {} s",
         report.outcome(),
         number(code.and_then(|code| u64::try_from(code).ok())),
         number(report.failed()),
         number(report.requests()),
         number(fewest),
         number(most),
-        if report.as_it_began() { "as it began" } else { "not as it began" },
         seconds("seconds"),
         seconds("floor_seconds"),
     );
     Got { is_met, text, measured: report.into(), last_lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+
+    fn told(report: &str) -> String {
+        let report = Report::parse(report).unwrap();
+        let outcome =
+            Outcome { code: Some(0), report, steps: 0, reached: 0, last_lines: String::new() };
+        got(outcome, true, "").text
+    }
+
+    #[test]
+    fn only_what_was_not_promoted_is_told_to_be_as_it_began_or_not() {
+        assert!(!told(r#"{"outcome":"promoted","as_it_began":false}"#).contains("began"));
+        assert!(told(r#"{"outcome":"rolled_back","as_it_began":true}"#).contains(", as it began,"));
+        assert!(told(r#"{"outcome":"rolled_back"}"#).contains(", not as it began,"));
+    }
 }
