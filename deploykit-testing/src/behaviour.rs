@@ -38,7 +38,8 @@ const SLOWEST: Duration = Duration::from_millis(25);
 
 impl Behaviour {
     /// Ready 200 ms after its start (and up to a tenth more, by the seed), gone 100 ms after SIGTERM, answers 200 in 5 to
-    /// 25 ms; its jobs end after a second, with exit code 0. Like the service in the test images it drops what it is answering on SIGTERM: only draining saves that.
+    /// 25 ms; its jobs end after a second, with exit code 0. Like the service in the test images it drops what it is
+    /// answering on SIGTERM: only draining saves that.
     pub const fn good() -> Self {
         Self {
             start: Duration::from_millis(200),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 
-use crate::fault::{Blow, Fault};
+use crate::fault::{Fate, Fault};
 use crate::state::State;
 use crate::world::World;
 
@@ -142,23 +142,23 @@ pub(crate) struct Calls {
 
 impl State {
     /// Counts a call and says what becomes of it.
-    fn begin_call(&mut self, operation: Operation, service: Option<&ServiceName>) -> Blow {
+    fn begin_call(&mut self, operation: Operation, service: Option<&ServiceName>) -> Fate {
         *self.calls.counts.entry(operation).or_default() += 1;
         if self.calls.faults.is_empty() {
-            return Blow::default();
+            return Fate::default();
         }
         // Taken out while the conditions look at the state.
         let mut faults = std::mem::take(&mut self.calls.faults);
-        let mut blow = None;
+        let mut fate = None;
         for fault in &mut faults {
             let look = || service.map(|service| self.snapshot(service.as_str()));
-            if fault.concerns(operation, service, look) && fault.strikes(blow.is_some()) {
-                blow = Some(fault.blow());
+            if fault.concerns(operation, service, look) && fault.strikes(fate.is_some()) {
+                fate = Some(fault.fate());
             }
         }
         faults.retain(|fault| !fault.is_spent());
         self.calls.faults = faults;
-        blow.unwrap_or_default()
+        fate.unwrap_or_default()
     }
 }
 
@@ -171,22 +171,22 @@ impl World {
         what: impl FnOnce() -> String,
         act: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<T> {
-        let (blow, time) = {
+        let (fate, time) = {
             let mut state = self.lock();
-            let blow = state.begin_call(operation, service);
-            let time = state.settings.call_time.saturating_add(blow.delay);
-            (blow, time)
+            let fate = state.begin_call(operation, service);
+            let time = state.settings.call_time.saturating_add(fate.delay);
+            (fate, time)
         };
         if !time.is_zero() {
             tokio::time::sleep(time).await;
         }
         let mut state = self.lock();
         let before = state.version;
-        let result = match blow.before {
+        let result = match fate.before {
             Some(error) => Err(error),
             None => act(&mut state),
         };
-        let result = match blow.after {
+        let result = match fate.after {
             Some(error) => result.and(Err(error)),
             None => result,
         };

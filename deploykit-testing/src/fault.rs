@@ -129,7 +129,7 @@ impl Fault {
         self.times == 0
     }
 
-    pub(crate) fn blow(&self) -> Blow {
+    pub(crate) fn fate(&self) -> Fate {
         let operation = self.operation;
         let made = "as the fault that was set asks for";
         let (before, after) = match self.effect {
@@ -145,13 +145,13 @@ impl Fault {
             ),
             Effect::Delay => (None, None),
         };
-        Blow { delay: self.delay, before, after }
+        Fate { delay: self.delay, before, after }
     }
 }
 
 /// What becomes of one call.
 #[derive(Debug, Default)]
-pub(crate) struct Blow {
+pub(crate) struct Fate {
     pub(crate) delay: Duration,
     /// Fails before anything was done.
     pub(crate) before: Option<Error>,

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deploykit_core::{
-    Error, ErrorKind, JobEnd, JobId, JobName, JobRun, JobState, Result, RevisionId, ServiceName,
-};
+use deploykit_core::{JobEnd, JobId, JobName, JobRun, JobState, Result, RevisionId, ServiceName};
 
 use crate::behaviour::Behaviour;
+use crate::orchestrator::unknown;
 use crate::state::{At, State};
 use crate::world::World;
 
@@ -59,10 +58,7 @@ impl State {
         }
         let release = service.revisions.get(revision);
         let behaviour = release.and_then(|release| behaviours.get(&release.image.digest)).copied();
-        let behaviour = behaviour.ok_or_else(|| {
-            let message = format!("service {} has no revision {revision}", run.service);
-            Error::new(ErrorKind::NotFound, message).with_hint("register its release first")
-        })?;
+        let behaviour = behaviour.ok_or_else(|| unknown(&run.service, revision))?;
         service.jobs.known.insert(run.id.clone(), Job { behaviour, began: now, stopped: None });
         *service.jobs.started.entry(run.name.clone()).or_default() += 1;
         self.version += 1;

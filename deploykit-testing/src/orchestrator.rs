@@ -249,7 +249,7 @@ impl State {
     }
 }
 
-fn unknown(service: &ServiceName, revision: &RevisionId) -> Error {
+pub(crate) fn unknown(service: &ServiceName, revision: &RevisionId) -> Error {
     Error::new(ErrorKind::NotFound, format!("service {service} has no revision {revision}"))
         .with_hint("register its release first")
 }

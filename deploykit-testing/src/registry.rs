@@ -65,9 +65,7 @@ impl State {
                 })
         })
     }
-}
 
-impl State {
     /// Something new that behaves like this.
     pub(crate) fn make(&mut self, name: &str, behaviour: Behaviour) -> Digest {
         let digest = Digest::of(format!("{name} {}", self.behaviours.len()).as_bytes());

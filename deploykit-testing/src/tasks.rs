@@ -37,6 +37,11 @@ pub(crate) struct Task {
     pub(crate) gone_at: Option<At>,
 }
 
+/// One of 10.0.0.0/8 for each task of a service: after 15 million the first ones come again.
+fn address(task: u64) -> String {
+    format!("10.{}.{}.{}", task / (250 * 250) % 250, task / 250 % 250, task % 250 + 1)
+}
+
 /// What happens to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
@@ -65,7 +70,7 @@ impl State {
                 .runs
                 .get(&place)
                 .and_then(|run| run.port)
-                .map(|port| format!("10.0.{}.{}:{port}", task / 250, task % 250 + 1));
+                .map(|port| format!("{}:{port}", address(task)));
             service.tasks.insert(
                 task,
                 Task {

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use deploykit_core::{ErrorKind, LoadBalancer, Orchestrator, Routing, TargetHealth, TaskState};
 use deploykit_testing::{Behaviour, Operation, Traffic};
 use tokio::time::sleep;
@@ -160,4 +163,17 @@ async fn tasks_that_are_stopping_do_not_count_for_a_launch() {
     let (retired, ()) = tokio::join!(orchestrator.retire(&web, B), relaunch);
     retired.unwrap();
     assert_eq!(states(&world, &web, B).await, [TaskState::Starting]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_one_of_very_many_tasks_has_an_address_of_its_own() {
+    let (world, web) = world(1, Behaviour::good());
+    let revision = register(&world, &web, "web:2").await;
+    world.orchestrator().launch(&wanted(&web, B, &revision, 64_000)).await.unwrap();
+    let seen = world.orchestrator().observe(&web).await.unwrap();
+    let addresses = seen.places.iter().flat_map(|place| &place.tasks).map(|task| {
+        let address = task.address.as_deref().unwrap();
+        address.parse::<SocketAddr>().unwrap_or_else(|why| panic!("{address}: {why}"))
+    });
+    assert_eq!(addresses.collect::<BTreeSet<_>>().len(), 64_001);
 }
