@@ -95,7 +95,7 @@ impl Publish {
     ///
     /// # Errors
     /// `Invalid` for a repository that cannot be read, that carries a tag or digest, or that is of another registry.
-    pub fn with_mounts_from(mut self, repository: &str) -> Result<Self> {
+    pub fn mounts_from(mut self, repository: &str) -> Result<Self> {
         let other = bare(repository).map_err(|error| error.within("mounts"))?;
         if other.registry() != self.repository.registry() {
             let here = &self.repository;
@@ -299,8 +299,8 @@ mod tests {
     #[test]
     fn blobs_are_mounted_within_one_registry_only() {
         let publish = || Publish::image("web", "r.example.org/team/web", ["1"]).unwrap();
-        assert!(publish().with_mounts_from("r.example.org/base").is_ok());
-        let error = publish().with_mounts_from("other.example.org/base").unwrap_err();
+        assert!(publish().mounts_from("r.example.org/base").is_ok());
+        let error = publish().mounts_from("other.example.org/base").unwrap_err();
         assert!(error.message().starts_with("mounts: "), "{error}");
     }
 

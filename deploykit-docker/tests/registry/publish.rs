@@ -110,7 +110,7 @@ async fn blobs_of_another_repository_are_mounted_and_not_uploaded() {
         world.directly().publish(&publish).await.unwrap();
         let (web, other) = (world.image("team/web"), world.image("other/web"));
         let publish = Publish::image(IMAGE, &other.to_string(), ["1"]).unwrap();
-        let (publish, events) = Events::of(publish.with_mounts_from(&web.to_string()).unwrap());
+        let (publish, events) = Events::of(publish.mounts_from(&web.to_string()).unwrap());
         world.directly().publish(&publish).await.unwrap();
         let mounted = |event: &PublishEvent| {
             matches!(event, PublishEvent::Mounted { from, .. } if *from == web)

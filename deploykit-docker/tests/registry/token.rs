@@ -220,7 +220,7 @@ async fn a_mount_asks_for_a_token_of_both_repositories() {
             let one: Digest = registry.publish(&publish).await.unwrap().digest;
             let (web, other) = (world.image("team/web"), world.image("other/web").to_string());
             let publish = Publish::image(IMAGE, &other, ["1"]).unwrap();
-            let (publish, events) = Events::of(publish.with_mounts_from(&web.to_string()).unwrap());
+            let (publish, events) = Events::of(publish.mounts_from(&web.to_string()).unwrap());
             assert_eq!(registry.publish(&publish).await.unwrap().digest, one);
             let mounted = |event: &PublishEvent| matches!(event, PublishEvent::Mounted { .. });
             assert_eq!(events.count(mounted), events.found());
