@@ -97,7 +97,7 @@ pub struct Report {
     pub why: Option<String>,
     /// Whether stable lacked tasks when the rollout began.
     pub stable_was_unhealthy: bool,
-    /// What could not be undone.
+    /// What could not be undone, and the jobs of which nobody can tell what became of them.
     pub problems: Vec<String>,
     /// What people should know, though nothing is wrong with the outcome.
     pub notes: Vec<String>,

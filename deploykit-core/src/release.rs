@@ -98,7 +98,8 @@ impl ServiceSpec {
         Self { port: Some(port), readiness: Readiness::Tcp, ..Self::worker() }
     }
 
-    /// A service without a port, ready when its tasks run: takes work from a queue, say.
+    /// A service without a port, ready when its tasks run: takes work from a queue, say. A task has 30 s to end, unless
+    /// [`with_stop_grace`](Self::with_stop_grace) says otherwise; those of [`http`](Self::http) and [`tcp`](Self::tcp) too.
     pub fn worker() -> Self {
         Self {
             port: None,

@@ -43,8 +43,7 @@ impl Weight {
         Self::thousandths(percent * 10)
     }
 
-    /// The share that `part` is of `all`, rounded down: that of the requests which one task of four gets is
-    /// `Weight::ratio(1, 4)`.
+    /// The share that `part` is of `all`, rounded down: `Weight::ratio(1, 4)` is that of one task of four.
     ///
     /// # Errors
     /// `Invalid` where `part` is more than `all`, or `all` is 0.

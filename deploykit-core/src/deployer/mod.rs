@@ -84,8 +84,9 @@ impl Deployer {
     /// Plans how a service gets to a change. Reads the registry, the providers and the store; changes nothing.
     ///
     /// # Errors
-    /// `Invalid` or `Unsupported` for what cannot be done, naming the field or step; `NotFound` for an unknown image, or
-    /// a new service without a spec; `Conflict` while another rollout of the service has not ended.
+    /// `Invalid` or `Unsupported` for what cannot be done, naming the field or step; `NotFound` for an unknown image, a new
+    /// service without a spec, or a gate that this deployer was not given; `Conflict` while another rollout of the service has not
+    /// ended; `Foreign` where it cannot be told which of the service's places serves.
     pub async fn plan<N>(&self, service: N, strategy: &dyn Strategy, change: Change) -> Result<Plan>
     where
         N: TryInto<ServiceName> + Send,

@@ -27,7 +27,9 @@ impl Deployer {
     ///
     /// # Errors
     /// `StalePlan` when the world has changed since the plan was made; `Conflict`, saying by whom, while somebody else
-    /// deploys the service or an earlier rollout has not ended. Nothing has been changed then.
+    /// deploys the service or an earlier rollout has not ended; `NotFound` for a gate, hook or approver that the plan names
+    /// and this deployer was not given; `Invalid` or `Unsupported` for a plan that was edited into one that cannot be.
+    /// Nothing has been changed then.
     ///
     /// **Cancellation.** A dropped call may have begun the rollout, which then runs without a handle.
     pub async fn deploy(&self, plan: Plan) -> Result<Rollout> {
@@ -102,7 +104,8 @@ impl Deployer {
     /// goes on or undoes, as its plan says. `None` when nothing is open.
     ///
     /// # Errors
-    /// `Conflict` while its deployer lives; `Corrupt` or `Newer` when its journal cannot be followed.
+    /// `Conflict` while its deployer lives; `Corrupt` or `Newer` when its journal cannot be followed; `NotFound` for a gate, hook
+    /// or approver that is needed to go on and that this deployer was not given.
     pub async fn recover<N>(&self, service: N) -> Result<Option<Rollout>>
     where
         N: TryInto<ServiceName> + Send,

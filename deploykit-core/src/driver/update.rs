@@ -40,7 +40,7 @@ pub enum UpdateKind {
         /// What it does, in words.
         text: String,
     },
-    /// The tasks of a place that is awaited or watched.
+    /// The tasks of a place that is awaited or watched, whenever they have changed.
     Tasks {
         /// Which place.
         place: Place,

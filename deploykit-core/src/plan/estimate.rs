@@ -16,8 +16,8 @@ pub struct Estimate {
     /// The same with every deadline used up.
     #[serde(rename = "most_ms", with = "crate::time::millis")]
     pub most: Duration,
-    /// The greatest number of tasks at one time, with today's desired count. What is held from an earlier rollout is
-    /// counted as many as serve.
+    /// The greatest number of tasks at one time, with today's desired count. A place that an earlier rollout holds counts
+    /// as if it had as many tasks as serve.
     pub peak_tasks: u32,
     /// The calls that change something at a provider, where the tasks that are started together become ready together and
     /// no call has to be repeated. A task that becomes ready later than others costs one more. What is read in between

@@ -12,9 +12,12 @@ use crate::time::Timestamp;
 pub trait Approver: fmt::Debug + Send + Sync + 'static {
     /// Asks, and waits for the answer.
     ///
-    /// **Contract.** May wait for as long as it takes; the plan has the deadline. **Cancellation.** Dropped when the
-    /// deadline is over, or when somebody else answered through the rollout's control. After a crash the same request is
-    /// asked again. **Errors.** One that may pass is asked again; any other undoes the rollout.
+    /// **Contract.** May wait for as long as it takes; the plan has the deadline. After a crash the same request is asked
+    /// again.
+    ///
+    /// **Cancellation.** Dropped when the deadline is over, or when somebody else answered through the rollout's control.
+    ///
+    /// **Errors.** After a [temporary](crate::Error::is_temporary) one it is asked again; any other undoes the rollout.
     async fn ask(&self, request: &ApprovalRequest) -> Result<Approval>;
 }
 

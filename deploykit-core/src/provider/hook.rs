@@ -16,8 +16,10 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Runs.
     ///
     /// **Contract.** At least once at each point: a deployer that died before it wrote the end down runs it again.
-    /// **Cancellation.** Dropped only when its time limit is over. **Errors.** Whatever fails undoes the rollout; while it
-    /// is undone, and after the promotion, it is only noted.
+    ///
+    /// **Cancellation.** Dropped only when its time limit is over.
+    ///
+    /// **Errors.** Any error undoes the rollout; while it is undone, and after the promotion, an error is only noted.
     async fn run(&self, context: &HookContext) -> Result<()>;
 }
 

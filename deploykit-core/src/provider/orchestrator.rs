@@ -75,7 +75,7 @@ pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
         Err(no_jobs(job))
     }
 
-    /// Waits for the end of a job, and for `at_most`.
+    /// Waits until a job has ended, or for `at_most`, and tells how it fares.
     ///
     /// **Contract.** Stops a job (as in [`stop`](Self::stop)) that has run for its limit, and waits for that end too. It has
     /// timed out if it ran for so long, whatever it exited with and whoever looked at it meanwhile.

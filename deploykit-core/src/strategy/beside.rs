@@ -48,8 +48,8 @@ impl Beside {
 macro_rules! setters {
     () => {
         /// These gates are measured whenever the candidate gets live requests and there is a wait. There is no test route
-        /// then: take a gate that asks each target of the candidate or a metric; one that asks the live entry mostly sees the
-        /// old version while the share is small.
+        /// then: take a gate that asks each target of the candidate, or one that reads a metric. A gate that asks the live
+        /// entry mostly sees the old version while the share is small.
         pub fn watch<G: Into<GateUse>>(mut self, gates: impl IntoIterator<Item = G>) -> Self {
             self.beside.watch = gates.into_iter().map(Into::into).collect();
             self
@@ -61,9 +61,8 @@ macro_rules! setters {
             self
         }
 
-        /// How long the old place is kept after the promotion. The rollout ends at its beginning, and nothing waits for its
-        /// end: the place stays until the next promotion, or until [`Deployer::settle`](crate::Deployer::settle) is called
-        /// after that time.
+        /// How long the old place is kept after the promotion. The rollout does not wait for that: the place stays until the
+        /// next promotion, or until [`Deployer::settle`](crate::Deployer::settle) is called when the time is over.
         pub fn hold(mut self, time: Duration) -> Self {
             self.beside.hold = time;
             self

@@ -121,13 +121,14 @@ impl Canary {
         })
     }
 
-    /// After the step with this share, whoever holds the rollout's control has to approve within this time.
+    /// After the step with this share, whoever holds the rollout's control has to approve within this time. There is one
+    /// such step at most: a later call takes the place of an earlier one.
     pub fn approve_at(mut self, share: Weight, within: Duration) -> Self {
         self.approve = Some((share, None, within));
         self
     }
 
-    /// After the step with this share, the approver of this name has to approve within this time.
+    /// As [`approve_at`](Self::approve_at), and the approver of this name is asked.
     pub fn approve_at_by(
         mut self,
         share: Weight,
