@@ -98,9 +98,15 @@ pub(super) struct Pem {
 }
 
 fn read(file: &Path) -> Result<SecretString> {
-    let bytes = fs::read(file).map_err(|error| {
+    let failed = |error| {
         failed("read certificate", file, error).with_hint("the deployer must be able to read it")
-    })?;
+    };
+    // Before it is opened: opening a pipe waits for somebody to write, and all that time everybody else for the lock.
+    if !fs::metadata(file).map_err(failed)?.is_file() {
+        let what = format!("certificate {}: it is not a regular file", file.display());
+        return Err(Error::invalid(what).with_hint("write it into a file of its own"));
+    }
+    let bytes = fs::read(file).map_err(failed)?;
     // Text in another encoding may stand between the blocks.
     Ok(String::from_utf8_lossy(&bytes).into_owned().into())
 }

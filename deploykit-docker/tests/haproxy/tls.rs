@@ -299,6 +299,23 @@ async fn nothing_is_left_of_a_key_whose_copy_cannot_be_made() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_would_have_to_be_waited_for_is_refused() {
+    under_tls("tlspipe", as_it_is, |site| async move {
+        let pipe = site.file.with_extension("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let (there, text) = (pipe.clone(), format!("{}{}", site.identity.chain, site.identity.key));
+        // Each time that somebody opens it; for ever, where nobody does.
+        std::thread::spawn(move || while fs::write(&there, &text).is_ok() {});
+        let tls = frontend().with_tls(Certificate::pem(&pipe));
+        let error = site.world.haproxy.add_service(&site.world.service, &tls).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().contains(pipe.to_str().unwrap()), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_certificate_that_cannot_be_used_is_named_and_nothing_has_moved() {
     under_tls("tlsbad", as_it_is, |Site { world, authority, identity, file }| async move {
         let at = address(&world).await;
