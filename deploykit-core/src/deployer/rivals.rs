@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Supervised {
     /// It took up a rollout whose deployer had died, and brought it to its end.
-    Recovered(Report),
+    Recovered(Box<Report>),
     /// It retired a held place whose time was over.
     Settled(Place),
 }
@@ -163,7 +163,11 @@ impl Deployer {
     {
         let service = named(service)?;
         let lease = self.store.steal(&service, &self.owner(), self.lease).await?;
-        let waited = self.under(&lease, async { Ok(sleep(CALL).await) }).await;
+        let wait = async {
+            sleep(CALL).await;
+            Ok(())
+        };
+        let waited = self.under(&lease, wait).await;
         self.give_back(&lease).await;
         waited?;
         self.take_up(service).await
@@ -194,7 +198,7 @@ impl Deployer {
             }
             Some(_) => match self.take_up(service.clone()).await {
                 Ok(Some(rollout)) => {
-                    rollout.await.map(|report| Some(Supervised::Recovered(report)))
+                    rollout.await.map(|report| Some(Supervised::Recovered(Box::new(report))))
                 }
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
