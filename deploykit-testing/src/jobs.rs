@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deploykit_core::{JobEnd, JobId, JobName, JobRun, JobState, Result, RevisionId, ServiceName};
+use deploykit_core::{
+    Error, ErrorKind, JobEnd, JobId, JobName, JobRun, JobState, Result, RevisionId, ServiceName,
+};
 
 use crate::behaviour::Behaviour;
 use crate::orchestrator::unknown;
