@@ -62,7 +62,8 @@ impl Docker {
                 // The network went with the last container of another service, or the container was made anew elsewhere.
                 Err(failure)
                     if failure.says(&format!("network {} not found", blueprint.network))
-                        || failure.says("no such container") => {}
+                        || failure.says("no such container")
+                        || failure.says("marked for removal") => {}
                 Err(failure @ Failure::Answer { .. }) => {
                     engine.remove_idle(&made).await.map_err(failed)?;
                     return Err(self.explain(failed(failure)));
