@@ -2,8 +2,6 @@
 
 use crate::job::{Job, Result};
 
-/// As many as the tests run each time: a minute on one core.
-pub(crate) const TESTED: &str = "20000";
 /// A million and more take hours.
 const LIMIT: u64 = 24 * 3600;
 

@@ -9,7 +9,6 @@ use crate::docker;
 use crate::job::{Fault, Job, Result, take_signal};
 use crate::parts;
 use crate::report::Report;
-use crate::simulate;
 use crate::steps::Steps;
 
 /// The whole of the tests, with a cold build on two cores.
@@ -85,7 +84,6 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
             .run()
     })?;
     let facade = workspace.package("deploykit")?;
-    steps.step("simulation", || simulate::run(&["--rollouts", simulate::TESTED]))?;
     steps.step("examples are there", || has_examples(facade))?;
     for way in ways(facade, with_docker) {
         steps.step(&format!("example {way}"), || run_example(&way))?;
