@@ -107,13 +107,21 @@ async fn a_roll_from_a_stable_that_was_broken_gets_back_to_that_and_says_so() {
     let sky = Sky::new(&Case { version: Version::Crashes, ..roll(false, false) });
     let deployer = sky.fresh();
     let plan = deployer.plan(&sky.web, &Rolling::start_first(), Change::to("web:2")).await.unwrap();
-    for _ in 0..12 {
-        // Restarted less and less often.
-        let _ = sky.world.kill_task(&sky.web, Place::A, 0);
-        sleep(SECOND / 4).await;
-    }
+    // One task of stable never comes back, however often it is restarted: not while the way back is under way, either.
+    let killer = tokio::spawn({
+        let (world, web) = (sky.world.clone(), sky.web.clone());
+        async move {
+            loop {
+                let _ = world.kill_task(&web, Place::A, 0);
+                sleep(SECOND / 20).await;
+            }
+        }
+    });
+    sleep(SECOND).await;
     let report = deployer.deploy(plan).await.unwrap().await.unwrap();
+    killer.abort();
     assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert!(report.stable_was_unhealthy, "{report}");
     let left: Vec<_> = sky.world.snapshot(&sky.web).places.into_keys().collect();
     assert_eq!(left, [Place::A]);
 }
