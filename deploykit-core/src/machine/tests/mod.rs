@@ -91,6 +91,8 @@ struct Run {
     /// The calls answered so far, waits and measurements left out.
     calls: Vec<String>,
     stable: (u32, u32),
+    /// Whether a look at stable shows its tasks, and not only how many it is to have.
+    lists_stable: bool,
     candidate: Option<(u32, u32)>,
     measurements: VecDeque<Measurement>,
 }
@@ -103,6 +105,7 @@ impl Run {
             journal: Vec::new(),
             calls: Vec::new(),
             stable: (2, 2),
+            lists_stable: true,
             candidate: None,
             measurements: VecDeque::new(),
         };
@@ -155,7 +158,9 @@ impl Run {
                 };
                 let mut places = Vec::new();
                 if self.stable.0 > 0 {
-                    places.push(seen(Place::A, "r1", self.stable));
+                    let mut stable = seen(Place::A, "r1", self.stable);
+                    stable.tasks.retain(|_| self.lists_stable);
+                    places.push(stable);
                 }
                 places.extend(self.candidate.map(|counts| seen(Place::B, "r2", counts)));
                 Event::Surveyed { effect, survey: Survey { places } }

@@ -100,6 +100,15 @@ fn a_roll_replaces_the_tasks_one_by_one_and_the_requests_follow() {
 }
 
 #[test]
+fn a_roll_that_cannot_name_the_tasks_of_stable_does_not_drain_the_whole_place_for_a_batch() {
+    let mut run = Run::new(plan(rolling(1, 0)));
+    run.lists_stable = false;
+    run.until("route B 100 %");
+    assert!(!run.calls.iter().any(|call| call == "drain A"), "{:?}", run.calls);
+    assert_eq!(run.end(), Outcome::Promoted);
+}
+
+#[test]
 fn a_roll_that_fails_in_the_middle_rolls_back_by_the_same_bounds() {
     let mut run = Run::new(plan(rolling(1, 0)));
     run.until("healthy B 2").fail("exit code 3");
