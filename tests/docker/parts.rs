@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deploykit::docker::Frontend;
-use deploykit::{Change, ErrorKind, LoadBalancer, Place, Routing, Weight};
+use deploykit::{Change, ErrorKind, LoadBalancer, Outcome, Place, Rolling, Routing, Weight};
 
 use crate::docker::{Docker, engine, play};
 use crate::scenarios::see::*;
@@ -41,9 +41,25 @@ async fn a_restarted_balancer_has_its_routing_and_targets_as_they_were() {
             run.end().await
         })
         .await;
-        assert_eq!(report.outcome, deploykit::Outcome::Promoted, "{report}");
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
         assert_lossless(&tally);
         assert!(tally.answers_of(Place::A) > 0 && tally.answers_of(Place::B) > 0, "{tally}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_somebody_renamed_are_drained_by_a_roll_all_the_same() {
+    play(async |stage: &Docker| {
+        serving(stage).await;
+        for task in stage.made(&stage.basics().service).await {
+            let (name, id) = task.split_once(' ').unwrap();
+            engine(&["rename", id, &format!("{name}-by-hand")]);
+        }
+        let roll = async || deploy(stage, Version::Better, &Rolling::start_first()).await;
+        let (report, tally) = under_load(stage, roll).await;
+        assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+        assert_lossless(&tally);
     })
     .await;
 }

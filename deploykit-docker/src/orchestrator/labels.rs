@@ -12,6 +12,8 @@ const REVISION: &str = "deploykit.revision";
 const ROLLOUT: &str = "deploykit.rollout";
 /// The release as JSON: secrets are references in it.
 const RELEASE: &str = "deploykit.release";
+/// The name that the task was made with: it stays the same task when somebody renames its container.
+pub(super) const TASK: &str = "deploykit.task";
 /// The id of a job; no task has it.
 pub(super) const JOB: &str = "deploykit.job";
 /// The network on which the task is reached.

@@ -98,7 +98,9 @@ impl Docker {
                 None
             };
             let _reserved = Marks::set(&self.inner.reserved, address.into_iter().collect());
-            let created = engine.create(name, &blueprint.request(address)).await;
+            let mut request = blueprint.request(address);
+            request.labels.get_or_insert_default().insert(labels::TASK.into(), name.into());
+            let created = engine.create(name, &request).await;
             let started = match created {
                 Ok(id) => self.join_and_start(blueprint, &id).await.map_err(|f| (f, Some(id))),
                 Err(failure) => Err((failure, None)),

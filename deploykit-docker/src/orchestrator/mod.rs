@@ -36,8 +36,8 @@ const AT_ONCE: usize = 64;
 
 /// The orchestrator on one Docker Engine: a task is a container, named `service-place-number`.
 ///
-/// Everything is written on the containers as labels (`deploykit.service`, `.place`, `.revision`, `.rollout` and
-/// `.release`), so another process finds and adopts it. A place's desired count is how many containers it has, running
+/// Everything is written on the containers as labels (`deploykit.service`, `.place`, `.revision`, `.rollout`, `.task` and
+/// `.release`), so another process finds and adopts it, and it stays what it is when somebody renames it. A place's desired count is how many containers it has, running
 /// or not.
 ///
 /// * **Readiness**: the image's HEALTHCHECK where it has one, else the probe that the release names, made from here.
@@ -279,6 +279,7 @@ impl Orchestrator for Docker {
 #[derive(Clone, Debug)]
 struct Container {
     id: String,
+    /// The task's, which it was made with.
     name: String,
     /// `running`, `exited`, …
     state: String,
@@ -289,25 +290,26 @@ impl Container {
     /// None for what is not a task of a place, though it may carry our labels: `docker commit` gives them to the image that it
     /// makes of a task, and so to whatever is run from that.
     fn read(summary: ContainerSummary) -> Option<Self> {
-        let name = summary.names?.into_iter().next()?.trim_start_matches('/').to_owned();
+        let named = summary.names?.into_iter().next()?.trim_start_matches('/').to_owned();
         let labels = summary.labels?;
         let tag = Tag::read(&labels)?;
-        let number = name.strip_prefix(&format!("{}-{}-", labels.get(labels::SERVICE)?, tag.place));
+        let number =
+            named.strip_prefix(&format!("{}-{}-", labels.get(labels::SERVICE)?, tag.place));
         let is_named = number.is_some_and(|number| number.parse::<u32>().is_ok());
         // A task that was renamed still runs its release's image.
         let is_task = is_named
             || tag
-                .release(&name)
+                .release(&named)
                 .is_ok_and(|release| summary.image == Some(release.image.pull_name()));
         is_task.then_some(Self {
             id: summary.id?,
-            name,
+            name: labels.get(labels::TASK).cloned().unwrap_or(named),
             state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
             tag,
         })
     }
 
-    /// Its number in its place; what was renamed comes last.
+    /// Its number in its place; what was named otherwise comes last.
     fn number(&self) -> u32 {
         let number = self.name.rsplit_once('-').and_then(|(_, number)| number.parse().ok());
         number.unwrap_or(u32::MAX)

@@ -26,7 +26,8 @@ impl Docker {
         let address = socket(container.address_on(&tag.network), release.spec.port);
         let state = self.state(container, release, address).await?;
         let address = address.map(|address| address.to_string());
-        Ok(Task { id: TaskId::new(container.name()), state, address })
+        let id = container.label(labels::TASK).unwrap_or(container.name());
+        Ok(Task { id: TaskId::new(id), state, address })
     }
 
     async fn state(

@@ -81,6 +81,26 @@ async fn a_task_that_somebody_removes_while_it_is_started_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_task_that_somebody_renames_is_still_the_same_task() {
+    on_docker("renamed", async |world| {
+        let revision = world.register("good", http()).await;
+        world.launch(&revision, 2).await;
+        let before = world.until_ready(2).await;
+        let (name, renamed) = (format!("{}-A-0", world.service), format!("{}-x", world.service));
+        let options = RenameContainerOptionsBuilder::new().name(&renamed).build();
+        world.client.rename_container(&name, options).await.unwrap();
+        assert_eq!(world.until_ready(2).await, before);
+        // By everybody: launching leaves it alone, and it is stopped by its name.
+        let other = world.newcomer().await;
+        other.launch(&world.wanted(Place::A, &revision, 2)).await.unwrap();
+        other.stop(&world.service, Place::A, &[before.tasks[0].id.clone()]).await.unwrap();
+        let left = world.until("one less", |place| place.desired == 1).await;
+        assert_eq!(left.tasks, before.tasks[1..]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_task_says_before_it_dies_cannot_write_to_a_terminal() {
     on_docker("escapes", async |world| {
         let spec = http().with_env("VERSION", "\x1b[2Jgone\x07\r");
