@@ -5,6 +5,7 @@ use std::fmt;
 use deploykit::Weight;
 
 use crate::clients::By;
+use crate::deployment::How;
 
 /// How the new version is bad. The deployer is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +46,6 @@ pub(crate) struct Arguments {
     pub(crate) sticky: Option<By>,
     /// How many tasks the new version has then, where it is not as many as the old one.
     pub(crate) beside: Option<u32>,
-}
-
-/// How the new version comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    BlueGreen,
-    Rolling,
-    Canary,
 }
 
 pub(crate) const HELP: &str = "\
@@ -130,7 +123,7 @@ impl Arguments {
                 joined.clone().or_else(|| words.next()).ok_or_else(missing)
             };
             match name.as_str() {
-                "--strategy" => this.strategy = strategy(&value()?)?,
+                "--strategy" => this.strategy = one_of(&name, &value()?, How::ALL)?,
                 "--replicas" => this.replicas = number(&name, &value()?)?,
                 "--load" => this.load = number(&name, &value()?)?,
                 "--requests" => this.requests = number(&name, &value()?)?,
@@ -144,17 +137,6 @@ impl Arguments {
             }
         }
         Ok(this)
-    }
-}
-
-fn strategy(text: &str) -> Result<How, Refused> {
-    match text {
-        "blue-green" => Ok(How::BlueGreen),
-        "rolling" => Ok(How::Rolling),
-        "canary" => Ok(How::Canary),
-        _ => {
-            Err(Refused::Wrong(format!("--strategy {text}: there are blue-green, rolling, canary")))
-        }
     }
 }
 

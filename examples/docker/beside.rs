@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::arguments::Arguments;
 use crate::clients::{By, Clients, Visits};
+use crate::deployment;
 use crate::site::{HEALTH, PORT, Site};
 use crate::view::say;
 
@@ -114,7 +115,7 @@ impl<'a> Pair<'a> {
     async fn fill(&self, place: Place, image: &str, count: u32) -> Result<()> {
         let (docker, service) = (&self.docker, &self.site.service);
         let image = DockerRegistry::new(self.site.engine.clone()).resolve(&image.parse()?).await?;
-        let release = Release::new(image, crate::service(&place.to_string()));
+        let release = Release::new(image, deployment::service(&place.to_string()));
         let revision = docker.register(service, &release).await?;
         let rollout = RolloutId::new(format!("{service}-beside"));
         let launch = Launch { service: service.clone(), place, revision, count, rollout };

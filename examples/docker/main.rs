@@ -5,7 +5,7 @@
 //! cargo run --example docker --features docker,http-gate,load -- --replicas 4 --requests 20000
 //! ```
 //!
-//! The deployment itself is in [`deployer`], [`strategy`] and [`replace`]; the rest makes the surroundings and measures.
+//! The deployment itself is in [`deployment`] and [`replace`]; the rest makes the surroundings and measures.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows something")]
 
@@ -14,6 +14,7 @@ mod arguments;
 mod bars;
 mod beside;
 mod clients;
+mod deployment;
 #[path = "../shared/engine.rs"]
 mod engine;
 mod floor;
@@ -29,19 +30,17 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use deploykit::docker::{Docker, DockerRegistry, HaProxy};
+use deploykit::docker::HaProxy;
 use deploykit::testing::load::Load;
-use deploykit::{
-    Amount, BlueGreen, Canary, Change, Deployer, DirectoryStore, GateUse, HttpGate, Judge,
-    LoadBalancer, Outcome, Report, Result, Rolling, ServiceSpec, Strategy, Weight,
-};
+use deploykit::{Change, LoadBalancer, Outcome, Report, Result, Weight};
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
 
-use arguments::{Arguments, HELP, How, Refused};
+use arguments::{Arguments, HELP, Refused};
 use beside::Pair;
+use deployment::{deployer, service, strategy};
 use signals::Signals;
-use site::{HEALTH, PORT, Site};
+use site::Site;
 use view::{View, say};
 use watch::Watch;
 
@@ -105,69 +104,6 @@ async fn run(arguments: &Arguments) -> Result<Ending> {
     let cleaned = site.clean().await;
     let ending = ending?;
     cleaned.map(|()| ending)
-}
-
-/// The service as this example runs it: how each version says who it is, and how long it may take to end.
-fn service(version: &str) -> ServiceSpec {
-    ServiceSpec::http(PORT, HEALTH)
-        .with_env("VERSION", version)
-        .with_stop_grace(Duration::from_secs(5))
-}
-
-fn deployer(site: &Site, haproxy: &HaProxy) -> Result<Deployer> {
-    // Over the test route, before anybody else gets there.
-    let smoke = HttpGate::new("/").with_max_latency(Duration::from_secs(1));
-    // Each of the new containers, while they serve. The header says that this is a test and no customer.
-    let errors = HttpGate::new("/")
-        .each_target()
-        .with_max_latency(Duration::from_secs(1))
-        .with_header("x-deploykit-test", site.service.as_str());
-    Ok(Deployer::builder()
-        .registry(DockerRegistry::new(site.engine.clone()))
-        .orchestrator(Docker::new(site.engine.clone()).with_network(&site.network))
-        .balancer(haproxy.clone())
-        .store(DirectoryStore::open(site.dir.join("store"))?)
-        .gate("smoke", smoke)
-        .gate("errors", errors)
-        .build())
-}
-
-fn strategy(how: How) -> Result<Box<dyn Strategy>> {
-    let quick = Judge::new().with_interval(Duration::from_millis(100));
-    let gate = |name| GateUse::new(name).with_judge(quick.clone());
-    let (second, healthy, drain) =
-        (Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(10));
-    Ok(match how {
-        How::BlueGreen => Box::new(
-            BlueGreen::new()
-                .healthy_within(healthy)
-                .validate([gate("smoke")])
-                .shift_in([Weight::percent(25)?, Weight::percent(50)?], second)
-                .watch([gate("errors")])
-                .bake(second * 2)
-                .drain(drain),
-        ),
-        How::Rolling => Box::new(
-            Rolling::new()
-                .surge(Amount::percent(25)?)
-                .unavailable(0)
-                .healthy_within(healthy)
-                .min_ready(second)
-                .watch([gate("errors")])
-                .drain(drain),
-        ),
-        How::Canary => Box::new(
-            Canary::steps([
-                (Weight::percent(5)?, second * 2),
-                (Weight::percent(25)?, second),
-                (Weight::percent(50)?, second),
-            ])
-            .healthy_within(healthy)
-            .watch([gate("errors")])
-            .bake(second * 2)
-            .drain(drain),
-        ),
-    })
 }
 
 /// Makes the surroundings, and then what was asked for.

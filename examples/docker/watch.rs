@@ -90,8 +90,7 @@ async fn look(engine: &Bare, haproxy: &HaProxy, service: &ServiceName) -> Result
     // HAProxy before and after: whoever took requests at either time and runs in between is counted. So a task that takes
     // over from another while the look lasts does not look like a gap.
     let before = haproxy.observe(service).await?;
-    let filters = format!("%7B%22label%22%3A%5B%22deploykit.service%3D{service}%22%5D%7D");
-    let containers = engine.get(&format!("/containers/json?all=1&filters={filters}")).await?;
+    let containers = engine.get(&list_of(service)).await?;
     let after = haproxy.observe(service).await?;
     let served: BTreeSet<_> = healthy(&before).chain(healthy(&after)).collect();
     let mut places = BTreeMap::<Place, Tasks>::new();
@@ -111,6 +110,12 @@ async fn look(engine: &Bare, haproxy: &HaProxy, service: &ServiceName) -> Result
     Ok(State { routing: after.routing, places })
 }
 
+/// Where the Engine lists the containers of a service.
+pub(crate) fn list_of(service: &ServiceName) -> String {
+    let filters = format!("%7B%22label%22%3A%5B%22deploykit.service%3D{service}%22%5D%7D");
+    format!("/containers/json?all=1&filters={filters}")
+}
+
 fn healthy(state: &BalancerState) -> impl Iterator<Item = &str> {
     let healthy = state.targets.iter().filter(|target| target.health == TargetHealth::Healthy);
     healthy.map(|target| target.task.as_str())
@@ -128,12 +133,12 @@ impl Seen {
     }
 
     /// The fewest tasks that served.
-    fn least(&self) -> u32 {
+    pub(crate) fn least(&self) -> u32 {
         self.sums(|tasks| tasks.serving).min().unwrap_or_default()
     }
 
     /// The most tasks that there were, serving or not.
-    fn most(&self) -> u32 {
+    pub(crate) fn most(&self) -> u32 {
         self.sums(|tasks| tasks.all).max().unwrap_or_default()
     }
 

@@ -39,11 +39,15 @@ pub(crate) struct Site {
 impl Site {
     /// Chooses names and finds the Engine.
     pub(crate) async fn choose() -> Result<Self> {
-        let engine = Engine::connect().await?;
-        let bare = Bare::at(&engine.address())?;
         // The process's number alone is another's inside of another container.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = format!("x{}-{:03x}", std::process::id(), now.subsec_millis());
+        Self::of(format!("x{}-{:03x}", std::process::id(), now.subsec_millis())).await
+    }
+
+    /// The site that has this id.
+    pub(crate) async fn of(id: String) -> Result<Self> {
+        let engine = Engine::connect().await?;
+        let bare = Bare::at(&engine.address())?;
         let service = ServiceName::new(format!("web-{id}"))?;
         let network = format!("deploykit-{id}");
         let dir = std::env::temp_dir().join(&network);
@@ -84,7 +88,7 @@ impl Site {
         Ok(repository)
     }
 
-    /// Starts HAProxy with a port for the service, which nobody serves yet.
+    /// Starts HAProxy with a port for the service, which nobody serves yet; or finds it as another process has started it.
     pub(crate) async fn start_haproxy(&self) -> Result<HaProxy> {
         let haproxy = HaProxy::builder()
             .engine(self.engine.clone())

@@ -120,6 +120,15 @@ impl Package {
     }
 }
 
+/// Builds an example, and gives its path: started without cargo in between, so that a signal reaches it alone.
+pub(crate) fn example(workspace: &Workspace, name: &str, how: &[&str]) -> Result<String> {
+    let arguments = ["build", "--quiet", "--example", name];
+    Job::new("cargo", arguments.iter().chain(how)).shown().limit(1200).run()?;
+    let profile = if how.contains(&"--release") { "release" } else { "debug" };
+    let program = workspace.target.join(profile).join("examples").join(name);
+    Ok(program.to_string_lossy().into_owned())
+}
+
 /// The unique crates that a package pulls in, itself excluded: as `name version`.
 pub(crate) fn dependencies(package: &str) -> Result<BTreeSet<String>> {
     let done =

@@ -57,7 +57,7 @@ pub(crate) fn run(words: &[&str], as_json: bool) -> Result<()> {
     if rows.iter().any(|row| row.name.starts_with(rows::DOCKER)) {
         parts::bring(&workspace, false)?;
         println!("   {}", docker::remove_leftovers()?);
-        example::build()?;
+        example::build(&workspace)?;
     }
     let (mut missed, mut told) = (0, Vec::new());
     for row in &rows {

@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, reason = "a JSON value answers null for what it does not have")]
 
 mod cargo;
+mod chaos;
 mod check;
 mod debian;
 mod docker;
@@ -43,6 +44,10 @@ cargo xtask COMMAND
   simulate --replay SEED|JSON|FILE
                       one of them again, with its trace
   simulate --speed    how fast the whole is
+  chaos [--kills N] [--seed S] [--outages] [--json]
+                      kill deployers of real containers at random moments under load, 40 times
+                      unless told, and check what their successors make of it (some 10 s for
+                      each); Docker's daemon and other people's containers are left alone
   clean               remove what an interrupted test run has left in Docker
   help                this text
 
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
             }
         }
         ["simulate", words @ ..] => simulate::run(words),
+        ["chaos", flags @ ..] => chaos::run(flags),
         ["clean"] => clean(),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -7,7 +7,7 @@ use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptions, RenameContainerOptionsBuilder,
 };
-use deploykit_core::{ErrorKind, JobRun, Orchestrator, Place, PlaceState, ServiceName};
+use deploykit_core::{ErrorKind, JobRun, Orchestrator, Place, ServiceName};
 use deploykit_docker::Docker;
 
 use crate::front::{Fate, Front};
@@ -180,19 +180,6 @@ async fn a_copy_that_somebody_runs_of_a_jobs_container_is_not_removed_with_it() 
         let copy = run_a_copy(&world, run.id.as_str()).await;
         world.docker.remove_jobs(&world.service).await.unwrap();
         assert!(remove_the_copy(&world, &copy).await);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_task_that_somebody_renamed_is_still_one() {
-    on_docker("renamed", async |world| {
-        world.serve("good", http()).await;
-        let (old, new) = (format!("{}-A-0", world.service), format!("old-{}", world.service));
-        let options = RenameContainerOptionsBuilder::new().name(&new).build();
-        world.client.rename_container(&old, options).await.unwrap();
-        let is_renamed = |place: &PlaceState| place.tasks.iter().all(|t| t.id.as_str() == new);
-        assert_eq!(world.until("seen", is_renamed).await.desired, 1);
     })
     .await;
 }

@@ -1,17 +1,14 @@
-//! Runs of the example `docker`, built once and started without cargo in between, so that a signal
-//! reaches it alone.
+//! Runs of the example `docker`, built once.
 
-use crate::cargo::Workspace;
+use crate::cargo::{self, Workspace};
 use crate::job::{Job, Result};
 use crate::report::Report;
 
 /// Longer than any rollout here may take, the slowest undoing included.
 const LIMIT: u64 = 600;
 
-pub(super) fn build() -> Result<()> {
-    let arguments = ["build", "--quiet", "--release", "--example", "docker"];
-    let features = ["--features", "full"];
-    Job::new("cargo", arguments.into_iter().chain(features)).shown().limit(1200).run().map(drop)
+pub(super) fn build(workspace: &Workspace) -> Result<()> {
+    cargo::example(workspace, "docker", &["--release", "--features", "full"]).map(drop)
 }
 
 /// The places of the old version and of the new one, which a first rollout over a running service fills.
