@@ -96,9 +96,9 @@ impl Draw {
             holds: strategy != How::Rolling && dice.odds(30),
             has_job: dice.odds(25),
             goes_on: dice.odds(30),
-            at: dice.millis(30, most),
-            again: dice.odds(25).then(|| dice.millis(30, 4_000)),
-            full_for: dice.odds(60).then(|| dice.millis(500, 6_000)),
+            at: Duration::from_millis(dice.millis(30, most)),
+            again: dice.odds(25).then(|| Duration::from_millis(dice.millis(30, 4_000))),
+            full_for: dice.odds(60).then(|| Duration::from_millis(dice.millis(500, 6_000))),
             left: dice.roll(0, 16_000),
         }
     }

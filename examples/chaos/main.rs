@@ -10,7 +10,7 @@ mod check;
 mod deployer;
 #[path = "../docker/deployment.rs"]
 mod deployment;
-#[path = "../../deploykit-testing/tests/storm/dice.rs"]
+#[path = "../../simulation/src/dice.rs"]
 #[allow(clippy::unwrap_used, reason = "it is a test's; the numbers here are small")]
 mod dice;
 mod draw;
