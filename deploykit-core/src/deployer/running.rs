@@ -336,8 +336,7 @@ impl Deployer {
             Timestamp::default(),
             updates,
         );
-        let until = self.providers.clock.now().plus(super::planning::MAKE_ROOM);
-        performer.drain(held.place, &[], until).await?;
+        performer.drain(held.place, &[], super::planning::MAKE_ROOM).await?;
         performer.retire(held.place).await?;
         let entry = Entry::Settled { at: self.providers.clock.now(), place: held.place };
         self.history_writer(lease, ledger.length).append(line(&entry)?).await?;

@@ -135,7 +135,7 @@ impl Performer {
                 self.sleep_until(until).await;
                 Ok(Answer::Done(None))
             }
-            Call::Drain { place, tasks, until } => self.drain(place, &tasks, until).await,
+            Call::Drain { place, tasks, within } => self.drain(place, &tasks, within).await,
             Call::Stop { place, tasks } => self.stop(place, &tasks).await,
             Call::Ask { approver, until } => self.ask(&approver, until).await,
             Call::Hook { hook, point, why, until } => {
@@ -207,10 +207,26 @@ impl Performer {
     pub(crate) async fn retire(&self, place: Place) -> Result<Answer> {
         let limit = self.stop_grace.saturating_add(CALL);
         let orchestrator = &self.providers.orchestrator;
-        let call = || bounded("retire", limit, orchestrator.retire(&self.service, place));
-        self.insist(INSIST.max(limit.saturating_mul(2)), call)
-            .await
-            .map_err(|e| e.within(format_args!("place {place}")))?;
+        let retire = || bounded("retire", limit, orchestrator.retire(&self.service, place));
+        let within = INSIST.max(limit.saturating_mul(2));
+        let until = self.now().plus(within);
+        // Until nothing is there any more: somebody else may scale the place while it goes.
+        loop {
+            let gone = async {
+                self.insist(within, retire).await?;
+                let look = || quick("observe the tasks", orchestrator.observe(&self.service));
+                Ok(self.insist(INSIST, look).await?.place(place).is_none())
+            };
+            if gone.await.map_err(|e: Error| e.within(format_args!("place {place}")))? {
+                break;
+            }
+            if self.now() >= until {
+                let what = format!("place {place} was removed, and there are tasks in it again");
+                return Err(Error::new(ErrorKind::Foreign, what)
+                    .with_hint("look who scales it, and end that"));
+            }
+            sleep(LONGEST_PAUSE).await;
+        }
         if let Some(balancer) = &self.providers.balancer {
             // Somebody else may have scaled the place after it was drained; whatever he registered is gone now.
             let read = || quick("read the balancer", balancer.observe(&self.service));

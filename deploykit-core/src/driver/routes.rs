@@ -158,14 +158,14 @@ impl Performer {
         &self,
         place: Place,
         tasks: &[TaskId],
-        until: Timestamp,
+        within: Duration,
     ) -> Result<Answer> {
         let Some(balancer) = &self.providers.balancer else {
             return Ok(Answer::Done(None));
         };
         let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
         let (mut note, mut routed) = (None, 0);
-        let (mut until, within) = (until, until.since(self.now()));
+        let mut until = self.now();
         let kept = loop {
             let read = || quick("read the balancer", balancer.observe(&self.service));
             let state = self.insist(INSIST, read).await?;
@@ -188,8 +188,7 @@ impl Performer {
                 let names: Vec<TaskId> = leaving.iter().map(|target| target.task.clone()).collect();
                 let drain = || quick("drain", balancer.drain(&self.service, place, &names));
                 self.insist(INSIST, drain).await?;
-                // A balancer that did not answer has cost the requests none of their time.
-                until = until.max(self.now().plus(within));
+                until = self.now().plus(within);
             }
             let requests = leaving.iter().map(|target| target.in_flight).sum();
             // The first count was read before the draining began.

@@ -51,8 +51,8 @@ pub(crate) enum Call {
     /// Answer only when a place has fewer healthy tasks than this, or the routing is another.
     Guard { place: Place, count: u32, routing: Option<Routing> },
     /// Take tasks of a place out of rotation, all where none are named, and wait until they answer no request any more,
-    /// or until a time.
-    Drain { place: Place, tasks: Vec<TaskId>, until: Timestamp },
+    /// or for a time: from when they got no more requests, so that whatever delays the call costs the requests nothing.
+    Drain { place: Place, tasks: Vec<TaskId>, within: Duration },
     /// Mutation: stop tasks.
     Stop { place: Place, tasks: Vec<TaskId> },
     /// Ask an approver; answered by `Approved` or `Rejected`.

@@ -97,11 +97,9 @@ impl Machine {
                 Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
             }
             Op::Promote | Op::Hold { .. } => Call::Decide,
-            Op::Drain { place, tasks, within } => Call::Drain {
-                place: *place,
-                tasks: tasks.clone(),
-                until: self.entered.plus(*within),
-            },
+            Op::Drain { place, tasks, within } => {
+                Call::Drain { place: *place, tasks: tasks.clone(), within: *within }
+            }
             Op::Stop { place, tasks } => Call::Stop { place: *place, tasks: tasks.clone() },
             Op::Approve { approver, within, .. } => {
                 Call::Ask { approver: approver.clone()?, until: self.entered.plus(*within) }

@@ -9,7 +9,7 @@ use deploykit_core::{
     OrchestratorCapability, Outcome, Place, Plan, Registry, Release, Rolling, RolloutId, Routing,
     ServiceSpec, Step, gate_fn,
 };
-use deploykit_testing::{Fault, Operation};
+use deploykit_testing::{Blow, Fault, Operation, Part, Tap};
 use tokio::time::{sleep, timeout};
 
 use crate::stage::{LEASE, PATIENCE, SECOND, Stage, careful};
@@ -95,6 +95,31 @@ async fn an_undo_that_cannot_drain_does_not_cut_requests() {
     stage.clean_up().await;
     let tally = traffic.stop().await;
     assert_eq!(tally.failed, 0, "{tally}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_costs_the_requests_that_are_drained_none_of_their_time() {
+    let stage = Stage::new();
+    let traffic = stage.traffic();
+    let tap = Tap::new();
+    tap.strike(1, u64::MAX, Blow::Slow(SECOND * 8), Part::Store);
+    let plan = stage.plan(&Rolling::new().drain(SECOND * 5), "web:2").await;
+    let report = stage.deployer(&tap).deploy(plan).await.unwrap().await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    let tally = traffic.stop().await;
+    assert_eq!(tally.failed, 0, "{tally}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_somebody_scales_while_it_is_removed_goes_all_the_same() {
+    let stage = Stage::new();
+    let plan = stage.plan(&careful(), "web:2").await;
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::Retire) > 0).await;
+    stage.world.scale(&stage.web, Place::A, 2).unwrap();
+    let report = rollout.await.unwrap();
+    assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+    assert_eq!(stage.whole(), Ok(Place::B));
 }
 
 #[tokio::test(start_paused = true)]

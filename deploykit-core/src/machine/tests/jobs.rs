@@ -84,19 +84,6 @@ fn a_job_that_fails_while_undoing_is_noted_and_stops_nothing() {
 }
 
 #[test]
-fn a_job_that_fails_after_the_promotion_is_noted_and_the_old_place_is_removed() {
-    let draft = Draft::new().launch(Weight::ALL).await_healthy(SECOND).shift(Weight::ALL).promote();
-    let plan = plan(draft.retire(SECOND));
-    let plan = plan.with_job(Point::CleanUp, job("tidy")).with_job(Point::CleanUp, job("tell"));
-    let mut run = Run::new(plan);
-    run.until("job tidy").fail("exit code 3");
-    run.until("start job tell").fail("no such command");
-    assert_eq!(run.end(), Outcome::Promoted);
-    assert_eq!(run.machine.report().notes, ["exit code 3", "no such command"]);
-    assert!(run.calls.contains(&"retire A".to_owned()));
-}
-
-#[test]
 fn an_abort_waits_for_the_end_of_a_job_and_then_undoes() {
     for moment in ["start job migrate", "job migrate"] {
         let mut run = Run::new(with_migration(full()));
