@@ -212,8 +212,10 @@ impl State {
             run.desired = count;
             self.version += 1;
         }
-        let staying =
-            known.tasks_of(place).filter(|(_, task)| task.state != TaskState::Stopping).count();
+        let staying = known
+            .tasks_of(place)
+            .filter(|(_, task)| task.state != TaskState::Stopping && !task.leaving)
+            .count();
         let missing = count.saturating_sub(u32::try_from(staying).unwrap_or(u32::MAX));
         self.start_tasks(number, place, missing);
         Ok(())

@@ -32,7 +32,9 @@ impl State {
     /// Changes the number of tasks of a place, as an autoscaler does.
     pub(crate) fn scale(&mut self, number: usize, place: Place, count: u32) {
         let mut living = self.task_numbers(number, place);
-        living.retain(|task| self.task(number, *task).is_some_and(|task| task.gone_at.is_none()));
+        living.retain(|task| {
+            self.task(number, *task).is_some_and(|task| task.gone_at.is_none() && !task.leaving)
+        });
         let wanted = usize::try_from(count).unwrap_or(usize::MAX);
         if let Some(run) = self.services.get_mut(number).and_then(|s| s.runs.get_mut(&place)) {
             run.desired = count;
@@ -40,6 +42,7 @@ impl State {
         }
         for task in living.iter().skip(wanted) {
             self.drain_tasks(number, place, &[*task]);
+            self.with_task(number, *task, |task| task.leaving = true);
             let at = self.last_due_at(number, *task).unwrap_or(self.now);
             self.foresee(number, *task, at, Moment::Leave);
         }

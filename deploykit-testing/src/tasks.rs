@@ -33,6 +33,8 @@ pub(crate) struct Task {
     pub(crate) broken: bool,
     restarts: u32,
     backoff: Duration,
+    /// Was one too many when its place was scaled down, and goes as soon as it has drained.
+    pub(crate) leaving: bool,
     /// When it is going to be gone; only while it stops.
     pub(crate) gone_at: Option<At>,
 }
@@ -85,6 +87,7 @@ impl State {
                     broken: false,
                     restarts: 0,
                     backoff: FIRST_RESTART,
+                    leaving: false,
                     gone_at: None,
                 },
             );
@@ -114,7 +117,7 @@ impl State {
     }
 
     /// A change to a task that lives, with the behaviour of what it runs.
-    fn with_task<T>(
+    pub(crate) fn with_task<T>(
         &mut self,
         number: usize,
         task: u64,
@@ -231,6 +234,10 @@ impl State {
     }
 
     fn die(&mut self, number: usize, task: u64, code: u32) {
+        if self.task(number, task).is_some_and(|task| task.leaving) {
+            // Nobody restarts what is one too many.
+            return self.leave(number, task);
+        }
         let now = self.now;
         let Some((_, wait)) = self.with_task(number, task, |task| {
             let ran = now.saturating_sub(task.began);

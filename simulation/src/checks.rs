@@ -131,9 +131,15 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
     if case.has_gap() || case.worker {
         return Vec::new();
     }
-    // Whoever is given more tasks by somebody else needs no more of them than stable has.
     let scaled = case.has(|deed| matches!(deed, Deed::Scale(..)));
-    let counts = |found: &&Violation| !(scaled && found.breach == Breach::BelowCapacity);
+    let counts = |found: &&Violation| match found.breach {
+        // Whoever is given more tasks by somebody else needs no more of them than stable has; and what somebody else registers
+        // while a call is on its way, that call does not know.
+        Breach::BelowCapacity | Breach::NotDrained => !scaled,
+        // What was healthy when a call was made may not be any more when it arrives.
+        Breach::NoHealthyTarget => !case.version.is_treacherous(),
+        _ => true,
+    };
     world.violations().iter().filter(counts).map(ToString::to_string).collect()
 }
 

@@ -130,8 +130,8 @@ impl<'a> Running<'a> {
             return self.wrong(Wrong::Late, format!("it took {took:?}, and {bound:?} is the most"));
         }
         self.clean_up().await?;
-        // What was registered last has been checked by then.
-        sleep(SECOND * 2 + ms(case.registration_lag).max(ms(case.routing_lag))).await;
+        // What was registered last has been checked by then, and what somebody killed last runs again.
+        sleep(SECOND * 20 + ms(case.registration_lag).max(ms(case.routing_lag))).await;
         watcher.abort();
         self.is_whole()?;
         let unsafe_ = checks::violations(case, world);
@@ -313,7 +313,9 @@ impl<'a> Running<'a> {
         for attempt in 0..CLEANINGS {
             if attempt == MENDED && self.case.has(|deed| matches!(deed, Deed::Route(_))) {
                 // The operator who is asked takes back what somebody else has set.
-                let routing = Routing::all_to(Place::A);
+                let stable = deployer.status(web).await.ok().and_then(|status| status.stable);
+                let place = stable.map_or(Place::A, |stable| stable.place);
+                let routing = Routing::all_to(place);
                 self.sky.world.set_routing_by_someone_else(web, &routing);
             }
             let cleaned = async {

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::routes::foreign_routing;
 use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::{Call, Seen, Survey};
@@ -19,6 +20,7 @@ use crate::provider::{
     LoadBalancer, Measurement, Orchestrator, Point, Registry, TargetHealth, Task, TaskState,
 };
 use crate::release::Release;
+use crate::routing::{Routing, Weight};
 use crate::time::{Clock, Timestamp, human};
 
 /// How long one call to a provider may take. Less than half of the lease's time to live, so that a deployer that has
@@ -219,6 +221,13 @@ impl Performer {
             };
             if gone.await.map_err(|e: Error| e.within(format_args!("place {place}")))? {
                 break;
+            }
+            if let Some(balancer) = &self.providers.balancer {
+                let read = || quick("read the balancer", balancer.observe(&self.service));
+                let routing = self.insist(INSIST, read).await?.routing;
+                if routing == Routing::Pooled || routing.weight(place) != Weight::NONE {
+                    return Err(foreign_routing(&routing));
+                }
             }
             if self.now() >= until {
                 let what = format!("place {place} was removed, and there are tasks in it again");

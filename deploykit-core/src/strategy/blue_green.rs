@@ -92,14 +92,9 @@ impl BlueGreen {
     }
 
     setters!();
-}
 
-impl Strategy for BlueGreen {
-    fn name(&self) -> &str {
-        "blue-green"
-    }
-
-    fn draft(&self, context: &Context) -> Result<Draft> {
+    /// Refuses what would silently be left out.
+    fn check(&self, context: &Context) -> Result<()> {
         if !self.beside.watch.is_empty()
             && self.beside.bake.is_zero()
             && (self.steps.is_empty() || self.between.is_zero())
@@ -118,18 +113,31 @@ impl Strategy for BlueGreen {
                 "leave shift_in out, with a bake to watch in; or roll a worker, in batches",
             ));
         }
+        if !self.validate.is_empty()
+            && context.balancer.is_some_and(|balancer| !balancer.test_route)
+        {
+            let service = &context.service;
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the balancer has no test route to {service} to validate over"),
+            )
+            .with_hint("give the service one where it is added to the balancer, or use watch and a bake instead of validate"));
+        }
+        Ok(())
+    }
+}
+
+impl Strategy for BlueGreen {
+    fn name(&self) -> &str {
+        "blue-green"
+    }
+
+    fn draft(&self, context: &Context) -> Result<Draft> {
+        self.check(context)?;
         let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
         draft = draft.launch(Weight::ALL).await_healthy(self.beside.healthy_within);
         let test_route = context.balancer.is_some_and(|balancer| balancer.test_route);
         if !self.validate.is_empty() {
-            if context.balancer.is_some() && !test_route {
-                let service = &context.service;
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("the balancer has no test route to {service} to validate over"),
-                )
-                .with_hint("give the service one where it is added to the balancer, or use watch and a bake instead of validate"));
-            }
             // A worker has no routes; its gates look elsewhere.
             draft = if test_route {
                 draft.open_test().validate(self.validate.clone()).close_test()

@@ -58,6 +58,19 @@ async fn an_autoscaler_that_grows_again_sends_nothing_to_what_is_stopping() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_is_one_too_many_does_not_come_back_when_it_dies_before_it_has_drained() {
+    let (world, web) = world(2, Behaviour::good());
+    let slow = Traffic::per_second(10).with_slow(100, ms(2_000));
+    let _traffic = world.start_traffic(&web, slow);
+    sleep(ms(1_000)).await;
+    world.scale(&web, A, 1).unwrap();
+    world.kill_task(&web, A, 1).unwrap();
+    sleep(ms(10_000)).await;
+    let seen = &world.snapshot(&web).places[&A];
+    assert_eq!((seen.tasks, seen.targets, seen.desired), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn somebody_else_can_change_the_routing() {
     let (world, web) = world(1, Behaviour::good());
     world.set_routing_by_someone_else(&web, &Routing::Closed);
