@@ -182,12 +182,9 @@ impl Growth {
     }
 }
 
-impl Strategy for Canary {
-    fn name(&self) -> &str {
-        "canary"
-    }
-
-    fn draft(&self, context: &Context) -> Result<Draft> {
+impl Canary {
+    /// The shares before everything, and how long each is watched; what cannot be is refused.
+    fn steps_for(&self, context: &Context) -> Result<Vec<(Weight, Duration)>> {
         if context.balancer.is_none() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -208,6 +205,17 @@ impl Strategy for Canary {
                 steps => format!("name one of {}", steps.join(", ")),
             }));
         }
+        Ok(steps)
+    }
+}
+
+impl Strategy for Canary {
+    fn name(&self) -> &str {
+        "canary"
+    }
+
+    fn draft(&self, context: &Context) -> Result<Draft> {
+        let steps = self.steps_for(context)?;
         // Before the first deployment there is nobody to share with.
         let steps = if context.stable.is_some() { steps.as_slice() } else { &[] };
         let mut draft = Draft::new().on_orphan(self.beside.on_orphan);
