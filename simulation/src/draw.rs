@@ -65,11 +65,16 @@ pub(crate) fn case(seed: u64, kind: Kind) -> Case {
     let dice = &mut dice;
     let worker = dice.odds(15);
     let count = if dice.odds(80) { dice.roll(1, 5) } else { dice.roll(6, 12) };
-    let way = match dice.roll(0, 9) {
+    let mut way = match dice.roll(0, 9) {
         0..4 => rolling(dice),
         4..7 if !worker => canary(dice),
         _ => blue_green(dice),
     };
+    if let (true, Way::BlueGreen { shares, bake, watch, .. }) = (worker, &mut way) {
+        // It has no requests to share.
+        shares.clear();
+        *watch = watch.take().filter(|_| *bake > 0);
+    }
     let mut case = Case {
         seed,
         count,
@@ -268,12 +273,12 @@ fn canary(dice: &mut Dice) -> Way {
         0 => Steps::Linear(u16::try_from(dice.roll(80, 500)).unwrap(), dice.millis(100, 9_000)),
         1 => Steps::Exponential(
             u16::try_from(dice.roll(10, 300)).unwrap(),
-            u16::try_from(dice.roll(1, 4)).unwrap(),
+            u16::try_from(dice.roll(2, 4)).unwrap(),
             dice.millis(100, 9_000),
         ),
         2 => Steps::Preset(dice.pick(&PRESETS).to_owned()),
         _ => {
-            let mut shares: Vec<u16> = (0..dice.roll(0, 4)).map(|_| share(dice)).collect();
+            let mut shares: Vec<u16> = (0..dice.roll(1, 4)).map(|_| share(dice)).collect();
             shares.sort_unstable();
             Steps::Own(shares.into_iter().map(|share| (share, dice.millis(100, 9_000))).collect())
         }

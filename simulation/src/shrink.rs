@@ -81,7 +81,9 @@ fn simpler(case: &Case) -> Vec<Case> {
     });
     offer(&|case| match &mut case.way {
         Way::BlueGreen { shares, .. } => drop(shares.pop()),
-        Way::Canary { steps: Steps::Own(steps), follow: _, approve: None, .. } => drop(steps.pop()),
+        Way::Canary { steps: Steps::Own(steps), approve: None, .. } if steps.len() > 1 => {
+            steps.pop();
+        }
         Way::Canary { follow, .. } => *follow = false,
         Way::Rolling { .. } => {}
     });
@@ -107,7 +109,7 @@ fn simplify(way: &mut Way) {
             (*validate, *watch, *bake) = (None, None, 0);
         }
         Way::Canary { steps, watch, approve, bake, .. } => {
-            *steps = Steps::Own(Vec::new());
+            *steps = Steps::Own(vec![(500, 100)]);
             (*watch, *approve, *bake) = (None, None, 0);
         }
         Way::Rolling { surge, unavailable, min_ready, watch, .. } => {
