@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::steps::Steps;
 
 /// The whole of the tests, with a cold build on two cores.
-const TESTS_LIMIT: u64 = 1800;
+const TESTS_LIMIT: u64 = 2400;
 const DOCTESTS_LIMIT: u64 = 900;
 /// A cold build included.
 const EXAMPLE_LIMIT: u64 = 600;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit_core::{DirectoryStore, ErrorKind, Store};
+use deploykit_core::{DirectoryStore, ErrorKind, RolloutId, Store};
 use tokio::time::Instant;
 
 use crate::{Directory, TTL, history, lines, owner, rollout, web};
@@ -192,6 +192,7 @@ async fn nobody_else_can_read_what_is_kept() {
         store.append(&lease, &journal, 0, &lines([1])).await.unwrap();
     }
     store.put(&lease, "plan", b"{}").await.unwrap();
+    store.post(&web(), &RolloutId::new("web-1"), "{}").await.unwrap();
 
     let mut seen = 0;
     let mut paths = vec![directory.path("store")];
@@ -204,5 +205,5 @@ async fn nobody_else_can_read_what_is_kept() {
             paths.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
         }
     }
-    assert_eq!(seen, 10, "root, service, journal, blob and six files");
+    assert_eq!(seen, 13, "root, service, journal, blob, ask and eight files");
 }
