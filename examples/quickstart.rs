@@ -71,7 +71,7 @@ async fn main() -> Result<ExitCode> {
     println!(
         "\nNext, the same with real containers behind HAProxy:\n  \
          cargo xtask parts\n  \
-         cargo run --example docker --features docker,http-gate,load -- --help"
+         cargo run --example docker --features docker,http-gate,load,signals -- --help"
     );
     if std::env::args().any(|argument| argument == "--json") {
         let mut object = json::summary(&good, &good_load);

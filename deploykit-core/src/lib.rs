@@ -19,6 +19,8 @@ mod process;
 mod provider;
 mod release;
 mod routing;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
 mod store;
 mod strategy;
 mod time;
@@ -65,6 +67,9 @@ pub use provider::{Hook, HookContext, ImageSource, Point, Publish, PublishEvent}
 pub use provider::{JobEnd, JobRun, JobState};
 pub use release::{Limits, Mount, Readiness, Release, SecretRef, ServiceSpec};
 pub use routing::{Routing, Weight, Weights};
+#[cfg(all(unix, feature = "signals"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "signals"))))]
+pub use signals::Signals;
 pub use store::{DirectoryStore, Journal, Lease, MemoryStore, Owner, Store};
 pub use strategy::{BlueGreen, Canary, Context, Rolling, Strategy};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -342,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_of_this_library_takes_what_runs_for_nothing_else() {
+        let spec = ServiceSpec::http(80, "/").with_env("A", "1").with_secret("B", "env:B");
+        let digest = Release::new(image("web:1"), spec).digest();
+        // As it was in the first version: labels of containers and the history have it.
+        let first = "sha256:19e232f2d9345d22f55a87b8b6d475e75b11c31920f9efb85b9d0b9606529dcc";
+        assert_eq!(digest.to_string(), first);
+    }
+
+    #[test]
     fn a_spec_that_sets_one_variable_twice_is_refused() {
         let spec = ServiceSpec::worker().with_env("A", "1").with_secret("A", "env:A");
         assert!(spec.check().unwrap_err().to_string().contains("both set A"));

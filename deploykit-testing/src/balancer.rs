@@ -27,7 +27,8 @@ impl WorldBalancer {
 impl LoadBalancer for WorldBalancer {
     fn capability(&self) -> BalancerCapability {
         let settings = self.world.lock().settings.clone();
-        settings.balancer.with_lag(settings.routing_lag)
+        let lag = settings.routing_lag.max(settings.stale_reads);
+        settings.balancer.with_lag(lag).with_stale(settings.stale_reads)
     }
 
     async fn capability_for(&self, service: &ServiceName) -> Result<BalancerCapability> {
@@ -90,7 +91,8 @@ impl LoadBalancer for WorldBalancer {
 }
 
 impl State {
-    fn observe_routing(&self, service: &ServiceName) -> BalancerState {
+    /// What there is now.
+    pub(crate) fn routing_now(&self, service: &ServiceName) -> BalancerState {
         let Ok((number, known)) = self.service(service.as_str()) else {
             return BalancerState {
                 routing: Routing::Closed,

@@ -8,6 +8,7 @@ use deploykit_core::{Error, ErrorKind, Result, ServiceName};
 
 use crate::fault::{Fate, Fault};
 use crate::state::State;
+use crate::throttle::{Buckets, Provider};
 use crate::world::World;
 
 /// A method of a provider.
@@ -53,6 +54,28 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Who answers it; a gate is nobody's.
+    pub(crate) const fn provider(self) -> Option<Provider> {
+        match self {
+            Self::Resolve | Self::Publish | Self::Tag => Some(Provider::Registry),
+            Self::ObserveTasks
+            | Self::Register
+            | Self::Describe
+            | Self::Launch
+            | Self::Stop
+            | Self::Retire
+            | Self::StartJob
+            | Self::AwaitJob
+            | Self::RemoveJobs => Some(Provider::Orchestrator),
+            Self::ObserveRouting
+            | Self::SetRouting
+            | Self::SetTestRoute
+            | Self::SetTargets
+            | Self::Drain => Some(Provider::Balancer),
+            Self::Measure => None,
+        }
+    }
+
     /// Whether it may change something.
     pub const fn is_mutation(self) -> bool {
         match self {
@@ -138,12 +161,20 @@ pub(crate) struct Calls {
     pub(crate) mutations: Vec<Call>,
     pub(crate) counts: BTreeMap<Operation, u64>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) buckets: Buckets,
 }
 
 impl State {
     /// Counts a call and says what becomes of it.
     fn begin_call(&mut self, operation: Operation, service: Option<&ServiceName>) -> Fate {
         *self.calls.counts.entry(operation).or_default() += 1;
+        let throttled = self.take_token(operation);
+        let fate = self.struck(operation, service);
+        Fate { before: fate.before.or(throttled), ..fate }
+    }
+
+    /// What the faults make of a call.
+    fn struck(&mut self, operation: Operation, service: Option<&ServiceName>) -> Fate {
         if self.calls.faults.is_empty() {
             return Fate::default();
         }

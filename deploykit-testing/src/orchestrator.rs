@@ -27,7 +27,8 @@ impl WorldOrchestrator {
 #[async_trait]
 impl Orchestrator for WorldOrchestrator {
     fn capability(&self) -> OrchestratorCapability {
-        self.world.lock().settings.orchestrator
+        let settings = self.world.lock().settings.clone();
+        settings.orchestrator.with_stale(settings.stale_reads)
     }
 
     async fn observe(&self, service: &ServiceName) -> Result<ServiceState> {
@@ -107,7 +108,8 @@ impl Orchestrator for WorldOrchestrator {
 }
 
 impl State {
-    fn observe_tasks(&self, service: &ServiceName) -> ServiceState {
+    /// What there is now.
+    pub(crate) fn tasks_now(&self, service: &ServiceName) -> ServiceState {
         let Ok((_, service)) = self.service(service.as_str()) else {
             return ServiceState::default();
         };

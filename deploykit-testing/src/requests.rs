@@ -284,7 +284,7 @@ impl Service {
         match &task.state {
             TaskState::Failed { .. } | TaskState::Unhealthy { .. } => TargetHealth::Unhealthy,
             TaskState::Starting if task.first_trusted.is_some() => TargetHealth::Unhealthy,
-            TaskState::Starting => TargetHealth::Starting,
+            TaskState::Starting | TaskState::Waiting { .. } => TargetHealth::Starting,
             // A balancer does not know that a task was told to stop: whoever stops it has to say so first.
             TaskState::Ready | TaskState::Stopping => match self.healthy_from(target) {
                 Some(from) if from <= now => TargetHealth::Healthy,

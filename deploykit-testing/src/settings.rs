@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use deploykit_core::{BalancerCapability, OrchestratorCapability, ServiceName};
 
+use crate::throttle::{Provider, Throttle};
+
 /// What the world's backends can do, and how fast they are; changed with [`World::tune`](crate::World::tune).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -23,6 +25,21 @@ pub struct Settings {
     pub detection: Duration,
     /// How long each call to a provider takes before it does anything. None.
     pub call_time: Duration,
+    /// How long ago what a read of the orchestrator or the balancer shows may have been so: each read is as old as chance has it, up to
+    /// this, so that one may show more than the next. No more is promised by ECS, nor known of Elastic Load Balancing. A routing
+    /// shows late by this or by its own lag, whichever takes longer. None.
+    pub stale_reads: Duration,
+    /// How often the registry may be called. Always.
+    pub registry_throttle: Option<Throttle>,
+    /// How often the orchestrator may be called. Always.
+    pub orchestrator_throttle: Option<Throttle>,
+    /// How often the balancer may be called. Always.
+    pub balancer_throttle: Option<Throttle>,
+    /// How many tasks of all services there is room for; jobs need none. As many as are wanted.
+    ///
+    /// A task that finds none is [`Waiting`](deploykit_core::TaskState::Waiting) and starts when there is, the oldest first. One
+    /// that is being stopped needs its room until it is gone.
+    pub room: Option<usize>,
 }
 
 impl Default for Settings {
@@ -35,11 +52,24 @@ impl Default for Settings {
             routing_lag: Duration::ZERO,
             detection: Duration::from_secs(2),
             call_time: Duration::ZERO,
+            stale_reads: Duration::ZERO,
+            registry_throttle: None,
+            orchestrator_throttle: None,
+            balancer_throttle: None,
+            room: None,
         }
     }
 }
 
 impl Settings {
+    pub(crate) const fn throttle(&self, provider: Provider) -> Option<Throttle> {
+        match provider {
+            Provider::Registry => self.registry_throttle,
+            Provider::Orchestrator => self.orchestrator_throttle,
+            Provider::Balancer => self.balancer_throttle,
+        }
+    }
+
     pub(crate) fn has_test_route(&self, service: &ServiceName) -> bool {
         self.balancer.test_route && !self.without_test_route.contains(service)
     }

@@ -16,6 +16,7 @@ use deploykit_core::{
 use crate::behaviour::Behaviour;
 use crate::calls::Calls;
 use crate::jobs::Jobs;
+use crate::past::Past;
 use crate::requests::Request;
 use crate::rng::Rng;
 use crate::safety::Violation;
@@ -67,6 +68,8 @@ pub(crate) struct Service {
     pub(crate) test_route: Option<Place>,
     pub(crate) targets: Vec<TargetEntry>,
     pub(crate) jobs: Jobs,
+    /// What reads may show still, the oldest first.
+    pub(crate) past: VecDeque<Past>,
 }
 
 /// What a place is to run.
@@ -152,6 +155,7 @@ impl State {
         {
             self.queue.pop();
             self.now = self.now.max(next.at);
+            self.remember();
             match next.event {
                 Event::Task { service, task, life, moment } => {
                     self.live(service, task, life, moment)
@@ -168,8 +172,9 @@ impl State {
     pub(crate) fn next_change(&self, number: usize) -> Option<At> {
         let queued = self.queue.iter().filter_map(|Reverse(next)| {
             let concerns = match next.event {
-                Event::Task { service, task, life, .. } => {
-                    service == number && self.lives(service, task, life)
+                // Whoever goes makes room for others.
+                Event::Task { service, task, life, moment } => {
+                    (service == number || moment == Moment::Gone) && self.lives(service, task, life)
                 }
                 Event::Route { service } => service == number,
                 Event::Answer { request } => self.is_draining(number, request),
@@ -218,6 +223,7 @@ impl Service {
             test_route: None,
             targets: Vec::new(),
             jobs: Jobs::default(),
+            past: VecDeque::new(),
         }
     }
 

@@ -22,7 +22,8 @@ pub(crate) struct Task {
     pub(crate) place: Place,
     pub(crate) address: Option<String>,
     pub(crate) state: TaskState,
-    /// Counts its starts and its ends: what was foreseen for an earlier life does not happen any more.
+    /// Counts its starts and its ends: what was foreseen for an earlier life does not happen any more. Zero while it waits
+    /// for room.
     life: u32,
     began: At,
     /// From when on it has passed enough checks in this life to get requests, as long as it goes on passing them.
@@ -79,7 +80,7 @@ impl State {
                     id: TaskId::new(format!("{}-{place}-{task}", service.name)),
                     place,
                     address,
-                    state: TaskState::Starting,
+                    state: TaskState::Waiting { why: String::new() },
                     life: 0,
                     began: self.now,
                     trusted_from: None,
@@ -92,7 +93,32 @@ impl State {
                 },
             );
             self.version += 1;
-            self.begin_life(number, task);
+        }
+        self.find_room();
+    }
+
+    /// Starts the tasks that wait for room as far as there is any, the oldest of each service first.
+    pub(crate) fn find_room(&mut self) {
+        let mut waiting = Vec::new();
+        let mut placed = 0;
+        for (number, service) in self.services.iter().enumerate() {
+            for (task, entry) in &service.tasks {
+                match entry.life {
+                    0 => waiting.push((number, *task)),
+                    _ => placed += 1,
+                }
+            }
+        }
+        let room = self.settings.room.unwrap_or(usize::MAX);
+        for (number, task) in waiting {
+            if placed < room {
+                placed += 1;
+                self.with_task(number, task, |task| task.state = TaskState::Starting);
+                self.begin_life(number, task);
+            } else {
+                let why = format!("unable to place it: {placed} tasks take up the room of {room}");
+                self.with_task(number, task, |task| task.state = TaskState::Waiting { why });
+            }
         }
     }
 
@@ -173,6 +199,7 @@ impl State {
                 {
                     service.runs.remove(&gone.place);
                 }
+                self.find_room();
             }
         }
     }
@@ -279,7 +306,7 @@ impl State {
             return Some(gone_at);
         }
         let run = service.runs.get(&entry.place)?;
-        let alive = !matches!(entry.state, TaskState::Failed { .. });
+        let alive = !matches!(entry.state, TaskState::Failed { .. } | TaskState::Waiting { .. });
         let gone_at = match alive {
             true => now.saturating_add(run.behaviour.stop.min(run.stop_grace)),
             false => now,

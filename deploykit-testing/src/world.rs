@@ -68,7 +68,10 @@ impl World {
 
     /// Changes what the backends can do, or how fast they are, from now on.
     pub fn tune(&self, change: impl FnOnce(&mut Settings)) -> &Self {
-        change(&mut self.lock().settings);
+        let mut state = self.lock();
+        change(&mut state.settings);
+        state.find_room();
+        drop(state);
         self.tell_waiters();
         self
     }
@@ -109,7 +112,8 @@ impl World {
     }
 
     /// Begins with a service that runs already, deployed by somebody else: `count` ready tasks of `image` in place `A`,
-    /// healthy behind the balancer, which sends them everything. It speaks HTTP on port 8080.
+    /// healthy behind the balancer, which sends them everything. It speaks HTTP on port 8080. Whatever room there is, its
+    /// tasks have theirs.
     ///
     /// # Errors
     /// `Invalid` for a name that is no service's or image's, `NotFound` for an image that is not in the registry, `Busy` for a
@@ -132,6 +136,7 @@ impl World {
         let number = state.find_or_add(&name);
         state.grow_up_place(number, Place::A);
         state.settle_routing(number, Routing::all_to(Place::A));
+        state.forget_past(number);
         drop(state);
         self.tell_waiters();
         Ok(name)
@@ -202,7 +207,8 @@ impl World {
         let mut state = self.lock();
         let (number, found) = state.service(service.as_str())?;
         let lives = |(_, task): &(u64, &crate::tasks::Task)| {
-            !matches!(task.state, TaskState::Stopping | TaskState::Failed { .. })
+            use TaskState::{Failed, Stopping, Waiting};
+            !matches!(task.state, Stopping | Failed { .. } | Waiting { .. })
         };
         let picked = found.tasks_of(place).filter(lives).nth(nth);
         let Some((task, id)) = picked.map(|(task, entry)| (task, entry.id.clone())) else {
@@ -284,6 +290,7 @@ impl World {
         let shared = &self.shared;
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.advance(shared.began.elapsed());
+        state.remember();
         state
     }
 

@@ -21,8 +21,6 @@ use crate::site::Site;
 use crate::watch::Watch;
 
 const RATE: u32 = 100;
-/// What is lost is lost after this time, too; on a machine that is too busy an answer may only be late.
-const ANSWERED: Duration = Duration::from_secs(20);
 /// A deployer that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(150);
 /// How long what was broken off in the Engine may take to come to its end.
@@ -66,7 +64,7 @@ pub(crate) struct Stage<'a> {
 pub(crate) async fn start_load(site: &Site, haproxy: &HaProxy) -> Result<Running> {
     let entry = haproxy.observe(&site.service).await?.entry;
     let load = Load::new(entry.map(|entry| entry.url).unwrap_or_default());
-    load.with_rate(RATE).with_timeout(ANSWERED).start().await
+    load.with_rate(RATE).start().await
 }
 
 impl Stage<'_> {

@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 pub(crate) const HELP: &str = "\
 Replaces a real HTTP service, in containers behind HAProxy, under load.
 
-  cargo run --example docker --features docker,http-gate,load -- [OPTIONS]
+  cargo run --example docker --features docker,http-gate,load,signals -- [OPTIONS]
 
   --strategy NAME   how the new version comes; blue-green by default
                       blue-green  all of it beside the old one, tested, then 25 %,

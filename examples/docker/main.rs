@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask parts
-//! cargo run --example docker --features docker,http-gate,load -- --replicas 4 --requests 20000
+//! cargo run --example docker --features docker,http-gate,load,signals -- --replicas 4 --requests 20000
 //! ```
 //!
 //! The deployment itself is in [`deployment`] and [`replace`]; the rest makes the surroundings and measures.
@@ -32,14 +32,14 @@ use std::time::Duration;
 
 use deploykit::docker::HaProxy;
 use deploykit::testing::load::Load;
-use deploykit::{Change, LoadBalancer, Outcome, Report, Result, Weight};
+use deploykit::{Change, LoadBalancer, Outcome, Report, Result, Signals, Weight};
 use deploykit_testing::Tally;
 use serde_json::{Map, Value, json};
 
 use arguments::{Arguments, HELP, Refused};
 use beside::Pair;
 use deployment::{deployer, service, strategy};
-use signals::Signals;
+use signals::{unless_asked, unless_interrupted};
 use site::Site;
 use view::{View, say};
 use watch::Watch;
@@ -96,6 +96,9 @@ impl Ending {
     }
 }
 
+/// How long undoing may take.
+const UNDO: Duration = Duration::from_secs(600);
+
 async fn run(arguments: &Arguments) -> Result<Ending> {
     let mut signals = Signals::catch()?;
     let site = Site::choose().await?;
@@ -125,7 +128,7 @@ async fn measure(arguments: &Arguments, site: &Site, signals: &mut Signals) -> R
             (share, None) => pair.split(share.unwrap_or(Weight::NONE), arguments).await,
         }
     };
-    Ok(Ending { exit_code: 0, json: signals.unless_interrupted(counted).await? })
+    Ok(Ending { exit_code: 0, json: unless_interrupted(signals, counted).await? })
 }
 
 /// Deploys version A, puts load on it, and replaces it by version B.
@@ -143,7 +146,7 @@ async fn replace(
     let first =
         Change::to(format!("{repository}:a")).with_spec(service("A")).with_replicas(replicas);
     let plan = deployer.plan(&site.service, &*strategy, first).await?;
-    let report = signals.steer(deployer.deploy(plan).await?, say).await?;
+    let report = signals.steer(deployer.deploy(plan).await?, UNDO).await?;
     say(&format!("version A: {} in {:.1} s", report.outcome, report.duration().as_secs_f64()));
     if report.outcome != Outcome::Promoted {
         say(&format!("\n{report}"));
@@ -166,11 +169,11 @@ async fn replace(
     let view = View::new(&site.service, haproxy, Duration::ZERO);
     let mut rollout = deployer.deploy(plan).await?;
     let shown = view.follow(rollout.updates(), || (load.requests(), load.failed()));
-    let (report, ()) = tokio::join!(signals.steer(rollout, |line| view.say(line)), shown);
+    let (report, ()) = tokio::join!(signals.steer(rollout, UNDO), shown);
     let report = report?;
 
     say(&format!("\ngoing on until {} requests were sent", arguments.requests));
-    signals.unless_asked(load.at_least(arguments.requests)).await;
+    unless_asked(signals, load.at_least(arguments.requests)).await;
     let requests = load.stop().await;
     let seen = watch.end().await?;
     let state = haproxy.observe(&site.service).await?;

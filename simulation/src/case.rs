@@ -30,6 +30,11 @@ pub(crate) struct Case {
     pub(crate) version: Version,
     pub(crate) routing_lag: Ms,
     pub(crate) registration_lag: Ms,
+    /// How long ago what is read may have been so.
+    pub(crate) stale: Ms,
+    /// How often orchestrator and balancer may each be called: in a second, and at once.
+    pub(crate) throttle: Option<(u32, u32)>,
+    pub(crate) room: Option<Room>,
     /// Requests in a second.
     pub(crate) rate: u32,
     pub(crate) orphan: OnOrphan,
@@ -39,6 +44,13 @@ pub(crate) struct Case {
     pub(crate) faults: Vec<Fault>,
     /// From when on no fault strikes any more.
     pub(crate) calm: Option<Ms>,
+}
+
+/// There is room for so many tasks more than run at first, for a time or until somebody cleans up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Room {
+    pub(crate) more: u32,
+    pub(crate) until: Option<Ms>,
 }
 
 /// How it is deployed.

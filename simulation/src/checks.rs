@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use deploykit_core::{Outcome, Plan, Report, Routing, Step, Weight};
+use deploykit_core::{Outcome, Place, Plan, Report, Routing, Step, Weight};
 use deploykit_testing::{Breach, Mutation, PlaceSnapshot, Snapshot, Violation, World};
 
-use crate::case::{self, Case, Deed, SECOND};
+use crate::case::{self, Case, Deed, Harm, SECOND, Version, Way};
 
 /// What is wrong with a case.
 #[derive(Clone, Debug)]
@@ -132,12 +132,21 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
         return Vec::new();
     }
     let scaled = case.has(|deed| matches!(deed, Deed::Scale(..)));
+    let is_roll = matches!(case.way, Way::Rolling { .. });
+    let lacked = is_roll && case.has(|deed| matches!(deed, Deed::Kill(Place::A, _)));
+    let flaps = matches!(case.version, Version::Flaps | Version::FlapsFast);
+    let is_slow = case.faults.iter().any(|fault| matches!(fault.blow, Harm::Slow(_)));
+    let is_late = is_slow || case.stale > 0;
     let counts = |found: &&Violation| match found.breach {
-        // Whoever is given more tasks by somebody else needs no more of them than stable has; and what somebody else registers
-        // while a call is on its way, that call does not know.
-        Breach::BelowCapacity | Breach::NotDrained => !scaled,
-        // What was healthy when a call was made may not be any more when it arrives.
-        Breach::NoHealthyTarget => !case.version.is_treacherous(),
+        // Whoever is given more tasks by somebody else needs no more of them than stable has; and a stable that lacked a task
+        // when the rollout began is not waited for longer than the others.
+        Breach::BelowCapacity => !(scaled || lacked),
+        // What somebody else registers while a call is on its way, or was made by an old read, that call does not know.
+        Breach::NotDrained => !(scaled && is_late),
+        // What was healthy when a call was made, or by the read that led to it, may not be any more when it arrives.
+        Breach::NoHealthyTarget => {
+            !(flaps || case.version.is_treacherous() && is_late || scaled && case.stale > 0)
+        }
         _ => true,
     };
     world.violations().iter().filter(counts).map(ToString::to_string).collect()

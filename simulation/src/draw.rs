@@ -3,8 +3,8 @@
 use deploykit_core::{Amount, ErrorKind, OnOrphan, Place, Point, Routing, Weight};
 
 use crate::case::{
-    Answer, Approve, Case, Deed, Fault, Gate, Harm, HookKind, JobKind, Ms, Side, Steps, Version,
-    Way,
+    Answer, Approve, Case, Deed, Fault, Gate, Harm, HookKind, JobKind, Ms, Room, Side, Steps,
+    Version, Way,
 };
 use crate::dice::Dice;
 use crate::stage::Stage;
@@ -37,6 +37,9 @@ pub(crate) struct Kind {
     pub(crate) hooks: bool,
     pub(crate) versions: bool,
     pub(crate) replicas: bool,
+    pub(crate) throttle: bool,
+    pub(crate) room: bool,
+    pub(crate) stale: bool,
 }
 
 impl Kind {
@@ -49,6 +52,9 @@ impl Kind {
             hooks: dice.odds(25),
             versions: dice.odds(35),
             replicas: dice.odds(30),
+            throttle: dice.odds(15),
+            room: dice.odds(15),
+            stale: dice.odds(15),
         }
     }
 }
@@ -84,6 +90,12 @@ pub(crate) fn case(seed: u64, kind: Kind) -> Case {
         version: if kind.versions { dice.pick(&VERSIONS) } else { Version::Good },
         routing_lag: dice.pick(&[0, 0, 1_000, 20_000]),
         registration_lag: if dice.odds(4) { 20_000 } else { dice.pick(&[50, 50, 50, 1_000]) },
+        stale: if kind.stale { dice.pick(&[500, 2_000, 5_000]) } else { 0 },
+        throttle: kind.throttle.then(|| (dice.roll(2, 10), dice.roll(2, 40))),
+        room: kind.room.then(|| Room {
+            more: dice.roll(0, count + 1),
+            until: dice.odds(50).then(|| dice.millis(1_000, 60_000)),
+        }),
         rate: dice.pick(&[2, 5, 10, 25]),
         orphan: dice.pick(&[OnOrphan::Undo, OnOrphan::Continue]),
         hooks: vec![],

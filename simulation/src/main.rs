@@ -13,6 +13,7 @@ mod case;
 mod checks;
 mod dice;
 mod draw;
+mod kills;
 mod run;
 mod shrink;
 mod sky;
@@ -53,12 +54,20 @@ struct Asked {
     seed: u64,
     json: bool,
     speed: bool,
+    kills: bool,
     replay: Option<String>,
 }
 
 impl Asked {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut asked = Self { rollouts: 20_000, seed: 1, json: false, speed: false, replay: None };
+        let mut asked = Self {
+            rollouts: 20_000,
+            seed: 1,
+            json: false,
+            speed: false,
+            kills: false,
+            replay: None,
+        };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -69,6 +78,7 @@ impl Asked {
                 "--seed" => asked.seed = number(value()?)?,
                 "--json" => asked.json = true,
                 "--speed" => asked.speed = true,
+                "--kills" => asked.kills = true,
                 "--replay" => asked.replay = Some(value()?.clone()),
                 other => return Err(format!("{other:?} is not understood")),
             }
@@ -80,6 +90,7 @@ impl Asked {
         match &self.replay {
             Some(what) => replay(what),
             None if self.speed => speed::tell(),
+            None if self.kills => kills::tell(),
             None => self.simulate(),
         }
     }

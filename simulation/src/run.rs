@@ -103,6 +103,8 @@ impl<'a> Running<'a> {
             Ok(plan) => plan,
             Err(error) => return wrong(Wrong::NoPlan, error.report()),
         };
+        // What cannot be planned is not deployed.
+        sky.narrow(case);
         let traffic =
             (!case.worker).then(|| world.start_traffic(web, Traffic::per_second(case.rate)));
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -117,10 +119,20 @@ impl<'a> Running<'a> {
             }
         });
         let deeds = tokio::spawn(self.deeds());
+        let relief = tokio::spawn({
+            let (sky, until) = (Arc::clone(sky), case.room.and_then(|room| room.until));
+            async move {
+                if let Some(until) = until {
+                    sleep(ms(until)).await;
+                    sky.make_room();
+                }
+            }
+        });
         let began = world.now();
         let bound = checks::bound(case, &plan);
         let last = self.end(&plan, &before).await;
         deeds.abort();
+        relief.abort();
         let at_end = world.now();
         let last = last?;
         run.outcome = last.as_ref().map(|report| report.outcome.name());
@@ -129,6 +141,7 @@ impl<'a> Running<'a> {
         if took > bound {
             return self.wrong(Wrong::Late, format!("it took {took:?}, and {bound:?} is the most"));
         }
+        sky.make_room();
         self.clean_up().await?;
         // What was registered last has been checked by then, and what somebody killed last runs again.
         sleep(SECOND * 20 + ms(case.registration_lag).max(ms(case.routing_lag))).await;
@@ -274,7 +287,8 @@ impl<'a> Running<'a> {
                     if attempt > 0 && toll.is_calm() && !rival {
                         return self.wrong(Wrong::Hangs, "it cannot be recovered");
                     }
-                    sleep(SECOND * 5).await;
+                    // A rival may wait long for room.
+                    sleep(if rival { LEASE } else { SECOND * 5 }).await;
                 }
             }
         }
@@ -363,6 +377,14 @@ impl<'a> Running<'a> {
             // Nor does anybody bring back what somebody else has taken away afterwards.
             Err(_) if case.has(|deed| matches!(deed, Deed::Scale(_, 0))) => Ok(()),
             Err(_) if case.version.is_treacherous() => Ok(()),
+            // Nor does the balancer know what finds room only when it is over, or what somebody registered while nobody could
+            // see it.
+            Err(_)
+                if (case.room.is_some() || case.stale > 0)
+                    && case.has(|deed| matches!(deed, Deed::Scale(..))) =>
+            {
+                Ok(())
+            }
             Err(seen) => {
                 self.wrong(Wrong::Unowned, format!("neither all new nor all old:\n{seen}"))
             }

@@ -51,6 +51,9 @@ fn simpler(case: &Case) -> Vec<Case> {
     offer(&|case| case.count = case.count.div_ceil(2));
     offer(&|case| case.routing_lag = 0);
     offer(&|case| case.registration_lag = 50);
+    offer(&|case| case.stale = 0);
+    offer(&|case| case.throttle = None);
+    offer(&|case| case.room = None);
     offer(&|case| case.rate = 2);
     offer(&|case| case.hooks.truncate(1));
     offer(&|case| case.jobs.truncate(1));

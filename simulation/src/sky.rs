@@ -9,7 +9,7 @@ use deploykit_core::{
     Approval, ApprovalRequest, Approver, Deployer, Error, ErrorKind, Measurement, MemoryStore,
     Place, Routing, ServiceName, gate_fn, hook_fn,
 };
-use deploykit_testing::{Behaviour, Tap, World};
+use deploykit_testing::{Behaviour, Tap, Throttle, World};
 use tokio::time::sleep;
 
 use crate::case::{Answer, Case, Gate, HookKind, JobKind, SECOND, Version, ms};
@@ -82,6 +82,23 @@ impl Sky {
         world.image("web:3", Behaviour::good()).unwrap();
         let web = world.already_runs("web", "web:1", case.count).unwrap();
         Self { world, web, store: MemoryStore::new(), worker: case.worker }
+    }
+
+    /// The limits of a cloud, from here on.
+    pub(crate) fn narrow(&self, case: &Case) {
+        let throttle =
+            case.throttle.map(|(calls, burst)| Throttle::per_second(calls).with_burst(burst));
+        let room = case.room.map(|room| (case.count + room.more) as usize);
+        self.world.tune(|settings| {
+            settings.stale_reads = ms(case.stale);
+            (settings.orchestrator_throttle, settings.balancer_throttle) = (throttle, throttle);
+            settings.room = room;
+        });
+    }
+
+    /// There is room for whatever waits.
+    pub(crate) fn make_room(&self) {
+        self.world.tune(|settings| settings.room = None);
     }
 
     pub(crate) fn deployer(&self, tap: &Tap) -> Deployer {

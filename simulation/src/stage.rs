@@ -101,6 +101,10 @@ impl Met {
         self.0.entry((is_store, stage)).or_default()[kind(harm)] += 1;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         for (key, counts) in &other.0 {
             let row = self.0.entry(*key).or_default();

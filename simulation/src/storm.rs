@@ -51,7 +51,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Until a call that was struck is made again.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a call may go unanswered: images may take long to be fetched, stops and jobs have the grace period besides.
 fn limit(name: &str) -> Duration {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cargo::{Workspace, dependencies, rust_files};
 use crate::job::{Fault, Job, Result};
+use crate::named;
 use crate::promises;
 use crate::readme;
 use crate::steps::Steps;
@@ -44,6 +45,7 @@ pub(crate) fn run() -> Result<()> {
     steps.step("lines of a pipeline", || promises::pipeline(&workspace.root))?;
     steps.step("strategies", || promises::strategies(&workspace.root))?;
     steps.step("commands of the README", || readme::check(&workspace.root))?;
+    steps.step("tests that documents name", || named::check(&workspace.root))?;
     steps.end()?;
     note_long_files(&workspace.root);
     Ok(())

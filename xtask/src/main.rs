@@ -9,7 +9,10 @@ mod check;
 mod debian;
 mod docker;
 mod figures;
+mod fuzz;
 mod job;
+mod mutate;
+mod named;
 mod parts;
 mod promises;
 mod readme;
@@ -43,11 +46,18 @@ cargo xtask COMMAND
                       faults, kills and people's deeds; ends with one JSON line
   simulate --replay SEED|JSON|FILE
                       one of them again, with its trace
+  simulate --kills    instead of drawing, let the deployer die before and after every single call
+                      of each strategy, with good and bad versions
   simulate --speed    how fast the whole is
+  fuzz [--seconds N]  feed what is read from outside (image references, plans, journals, answers of
+                      HAProxy, manifests) with anything, each for 60 s unless told; an input
+                      that makes something panic is kept, and named
   chaos [--kills N] [--seed S] [--outages] [--json]
                       kill deployers of real containers at random moments under load, 40 times
                       unless told, and check what their successors make of it (some 10 s for
                       each); Docker's daemon and other people's containers are left alone
+  mutate [WORD..]     break each rule of safety on purpose, by the patches in mutations/ whose names
+                      contain a word, and see that the tests notice (a minute or two for each)
   clean               remove what an interrupted test run has left in Docker
   help                this text
 
@@ -77,7 +87,9 @@ fn main() -> ExitCode {
                 _ => Err(Fault::Usage(format!("figures {}", flags.join(" ")))),
             }
         }
+        ["mutate", words @ ..] => mutate::run(words),
         ["simulate", words @ ..] => simulate::run(words),
+        ["fuzz", words @ ..] => fuzz::run(words),
         ["chaos", flags @ ..] => chaos::run(flags),
         ["clean"] => clean(),
         [] | ["help" | "-h" | "--help"] => {

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::cargo::{Package, Workspace};
 use crate::docker;
+use crate::fuzz;
 use crate::job::{Fault, Job, Result, take_signal};
 use crate::parts;
 use crate::report::Report;
+use crate::simulate;
 use crate::steps::Steps;
 
 /// The whole of the tests, with a cold build on two cores.
@@ -16,6 +18,8 @@ const TESTS_LIMIT: u64 = 2400;
 const DOCTESTS_LIMIT: u64 = 900;
 /// A cold build included.
 const EXAMPLE_LIMIT: u64 = 600;
+/// How many rollouts are simulated.
+const ROLLOUTS: &str = "20000";
 /// How long another run on this machine may take.
 const OTHER_RUN_LIMIT: Duration = Duration::from_secs(1800);
 
@@ -83,6 +87,9 @@ fn all(steps: &mut Steps, workspace: &Workspace, with_docker: bool) -> Result<()
             .limit(DOCTESTS_LIMIT)
             .run()
     })?;
+    steps
+        .step("simulation", || simulate::run(&["--rollouts", ROLLOUTS, "--seed", "1", "--json"]))?;
+    steps.step("fuzz", || fuzz::briefly(workspace))?;
     let facade = workspace.package("deploykit")?;
     steps.step("examples are there", || has_examples(facade))?;
     for way in ways(facade, with_docker) {

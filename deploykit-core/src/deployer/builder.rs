@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Deployer;
-use crate::driver::Providers;
+use crate::driver::{Provided, Providers, Settled};
 use crate::name::{ApproverName, GateName, HookName};
 use crate::provider::{Approver, HealthGate, Hook, LoadBalancer, Orchestrator, Registry};
 use crate::store::{Store, Timed};
@@ -160,9 +160,12 @@ impl DeployerBuilder {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "deploykit".to_owned());
         let providers = Arc::new(Providers {
-            registry,
-            orchestrator,
-            balancer,
+            registry: Provided::new("registry", registry),
+            orchestrator: Provided::new("orchestrator", Settled::new(orchestrator)),
+            balancer: balancer.map(|balancer| {
+                let settled: Arc<dyn LoadBalancer> = Settled::new(balancer);
+                Provided::new("balancer", settled)
+            }),
             gates,
             hooks,
             approvers,

@@ -169,7 +169,9 @@ impl Deployer {
         let release = self.release_of(&service, revision).await?;
         match found.world.held.clone() {
             Some(held) if held.revision == *revision => {
-                self.back_to_held(&service, found, &held, release).await
+                let plan = self.back_to_held(&service, found, &held, release);
+                self.check(&plan).await?;
+                Ok(plan)
             }
             _ => {
                 let same =

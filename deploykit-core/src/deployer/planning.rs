@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::{Change, Deployer, release_blob};
-use crate::driver::{Providers, missing, quick};
+use crate::driver::{self, Jitter, Providers, missing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageRef, PinnedImage};
 use crate::name::{Place, RevisionId, Role, ServiceName};
@@ -35,14 +35,26 @@ pub(super) struct Found {
     state: ServiceState,
 }
 
+/// How long planning asks a provider whose failure may pass: somebody is waiting.
+const ASKING: Duration = Duration::from_secs(5);
+
 impl Deployer {
+    /// Asks until there is an answer, or a failure that does not pass, for a short time.
+    async fn insist<T, F: Future<Output = Result<T>>>(&self, call: impl FnMut() -> F) -> Result<T> {
+        let jitter = Jitter::new((&self.name, self.providers.clock.now().to_string()));
+        driver::insist(&jitter, ASKING, call).await
+    }
+
     /// The world as plans see it.
     pub(super) async fn find(&self, service: &ServiceName, ledger: &Ledger) -> Result<Found> {
         let providers = &self.providers;
-        let state = quick("observe the tasks", providers.orchestrator.observe(service)).await?;
+        let orchestrator = &providers.orchestrator;
+        let look = || orchestrator.quick("observe the tasks", orchestrator.observe(service));
+        let state = self.insist(look).await?;
         let routing = match &providers.balancer {
             Some(balancer) => {
-                quick("observe the balancer", balancer.observe(service)).await?.routing
+                let look = || balancer.quick("observe the balancer", balancer.observe(service));
+                self.insist(look).await?.routing
             }
             None => Routing::None,
         };
@@ -80,7 +92,10 @@ impl Deployer {
                 .with_source(e)
             }),
             None => {
-                quick("describe", self.providers.orchestrator.describe(service, revision)).await
+                let orchestrator = &self.providers.orchestrator;
+                let ask =
+                    || orchestrator.quick("describe", orchestrator.describe(service, revision));
+                self.insist(ask).await
             }
         }
     }
@@ -125,8 +140,8 @@ impl Deployer {
     }
 
     async fn pin(&self, image: &ImageRef) -> Result<PinnedImage> {
-        let pinned = quick("resolve", self.providers.registry.resolve(image)).await;
-        pinned.map_err(|e| {
+        let registry = &self.providers.registry;
+        self.insist(|| registry.quick("resolve", registry.resolve(image))).await.map_err(|e| {
             // Most registries name it themselves.
             let named = e.message().contains(&image.to_string());
             let e = if named { e } else { e.within(format_args!("image {image}")) };
@@ -147,12 +162,13 @@ impl Deployer {
         if found.world.stable.is_none() {
             found.world.desired = replicas.unwrap_or(1);
         }
+        let balancer = self.balancing(service).await?;
         let context = Context {
             service: service.clone(),
             desired: replicas.unwrap_or(found.world.desired),
             stable: found.world.stable.as_ref().map(|stable| stable.place),
             orchestrator: self.providers.orchestrator.capability(),
-            balancer: self.balancing(service).await?,
+            balancer,
         };
         let draft = strategy.draft(&context)?;
         let mut steps = draft.steps;
@@ -185,7 +201,7 @@ impl Deployer {
             hooks: Vec::new(),
             jobs: Vec::new(),
         };
-        self.check(&plan).await?;
+        self.check_for(&plan, balancer)?;
         Ok(plan)
     }
 
@@ -208,19 +224,19 @@ impl Deployer {
     }
 
     /// The plan that turns back to the place that is still held.
-    pub(super) async fn back_to_held(
+    pub(super) fn back_to_held(
         &self,
         service: &ServiceName,
         found: Found,
         held: &Standing,
         release: Release,
-    ) -> Result<Plan> {
+    ) -> Plan {
         let mut draft = Draft::new().await_healthy(STILL_HEALTHY);
         if self.providers.balancer.is_some() {
             draft = draft.shift(Weight::ALL);
         }
         let draft = draft.promote().retire(MAKE_ROOM);
-        let plan = Plan {
+        Plan {
             format: FORMAT,
             service: service.clone(),
             strategy: "rollback".to_owned(),
@@ -235,21 +251,22 @@ impl Deployer {
             on_orphan: draft.on_orphan,
             hooks: Vec::new(),
             jobs: Vec::new(),
-        };
-        self.check(&plan).await?;
-        Ok(plan)
+        }
     }
 
     /// What the balancer can do for a service; none for a worker.
     async fn balancing(&self, service: &ServiceName) -> Result<Option<BalancerCapability>> {
         let Some(balancer) = &self.providers.balancer else { return Ok(None) };
-        let asked = quick("ask what the balancer can do", balancer.capability_for(service));
-        asked.await.map(Some)
+        let what = "ask what the balancer can do";
+        self.insist(|| balancer.quick(what, balancer.capability_for(service))).await.map(Some)
     }
 
     /// Checks a plan against the providers and the gates of this deployer.
     pub(super) async fn check(&self, plan: &Plan) -> Result<()> {
-        let balancer = self.balancing(&plan.service).await?;
+        self.check_for(plan, self.balancing(&plan.service).await?)
+    }
+
+    fn check_for(&self, plan: &Plan, balancer: Option<BalancerCapability>) -> Result<()> {
         plan.check(self.providers.orchestrator.capability(), balancer).map_err(|e| {
             e.within(format_args!("plan for {}, {}", plan.service, plan.strategy))
                 .or_hint("change that step, or the strategy's settings that it comes from")

@@ -1,9 +1,10 @@
 //! When somebody else deploys the service: asking him, waiting for him, having his rollout undone, taking over from him.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ledger::Ledger;
 use super::{Deployer, Past, Rollout, named, unfinished};
@@ -86,7 +87,12 @@ impl Deployer {
                 Some(past) if past.outcome.is_some() => return Err(unfinished(&service, &past)),
                 Some(past) if over => return Err(not_ended(&service, &past, at_most)),
                 Some(_) => match self.take_up(service.clone()).await {
-                    Ok(Some(rollout)) => rollout.await.map(|_| None)?,
+                    Ok(Some(rollout)) => {
+                        let left = at_most.saturating_sub(began.elapsed());
+                        // It goes on without anybody who awaits it.
+                        timeout(left, rollout.into_future()).await.ok().transpose()?;
+                        None
+                    }
                     Ok(None) => None,
                     Err(error) => Some(error),
                 },
@@ -152,7 +158,7 @@ impl Deployer {
     /// [`recover`](Self::recover) does. For an operator who knows; a deployer that died needs none of this.
     ///
     /// From the start of this call on, the former one cannot decide anything. A call to a provider that it has under way can
-    /// still land, so nothing is done here before its time is over, 15 s.
+    /// still land, so nothing is done here before its time is over, 15 s; fetching an image and stopping tasks may take longer.
     ///
     /// # Errors
     /// As for [`recover`](Self::recover).

@@ -327,7 +327,7 @@ impl Deployer {
             .with_hint("somebody else changed the routing; set it back first"));
         }
         let release = self.release_of(service, &held.revision).await?;
-        let plan = self.back_to_held(service, found, &held, release).await?;
+        let plan = self.back_to_held(service, found, &held, release);
         let (updates, _) = broadcast::channel(1);
         let performer = Performer::new(
             Arc::clone(&self.providers),

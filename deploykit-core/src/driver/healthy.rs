@@ -3,7 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::perform::{Answer, Performer, quick};
+use super::perform::{Answer, Performer};
+use super::retry::Patience;
 use super::routes::foreign_routing;
 use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
@@ -103,9 +104,12 @@ impl Performer {
         patient: bool,
     ) -> Result<Answer> {
         let (mut deaths, mut lacking) = (Deaths::default(), Lacking::default());
+        let mut patience = Patience::new(until.since(self.now()));
         loop {
             let mut at_most = QUIET;
-            let why = match self.look(place).await {
+            let look = self.look(place).await;
+            let left = patience.after(look.as_ref().err());
+            let why = match look {
                 Ok(look) => {
                     let healthy = look.takes_requests();
                     self.show_tasks(place, healthy, count);
@@ -132,12 +136,11 @@ impl Performer {
                         None => format!("{healthy} of {count} healthy"),
                     }
                 }
-                Err(error) if error.is_temporary() && self.now() < until => String::new(),
+                Err(error) if error.is_temporary() && !left.is_zero() => String::new(),
                 Err(error) => {
                     return Err(error.within(format_args!("place {place} cannot be looked at")));
                 }
             };
-            let left = until.since(self.now());
             if left.is_zero() {
                 return Err(Error::new(
                     ErrorKind::Timeout,
@@ -192,7 +195,8 @@ impl Performer {
     /// Looks at a place, and gives the balancer the targets that it has.
     async fn look(&self, place: Place) -> Result<Look> {
         let orchestrator = &self.providers.orchestrator;
-        let state = quick("observe the tasks", orchestrator.observe(&self.service)).await?;
+        let state =
+            orchestrator.quick("observe the tasks", orchestrator.observe(&self.service)).await?;
         let Some(state) = state.place(place) else {
             return Ok(Look {
                 desired: 0,
@@ -218,7 +222,8 @@ impl Performer {
                 routing: None,
             });
         };
-        let mut seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
+        let mut seen =
+            balancer.quick("observe the balancer", balancer.observe(&self.service)).await?;
         let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
         // A target that was draining takes no requests again before it was removed: it is, once it is idle, and the next look
         // adds it anew.
@@ -243,8 +248,10 @@ impl Performer {
         let same =
             wanted.len() == known.len() && wanted.iter().all(|endpoint| known.contains(endpoint));
         if !same {
-            quick("set the targets", balancer.set_targets(&self.service, place, &wanted)).await?;
-            seen = quick("observe the balancer", balancer.observe(&self.service)).await?;
+            balancer
+                .quick("set the targets", balancer.set_targets(&self.service, place, &wanted))
+                .await?;
+            seen = balancer.quick("observe the balancer", balancer.observe(&self.service)).await?;
         }
         // A target is only as good as the task behind it.
         let healthy = seen.targets_of(place).filter(|target| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::perform::{Answer, INSIST, Performer, bounded, quick};
+use super::perform::{Answer, INSIST, Performer};
 use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::JobCall;
@@ -21,7 +21,7 @@ impl Performer {
         let JobCall { run, release, .. } = &job;
         let revision = self.revision_for(release).await?;
         let orchestrator = &self.providers.orchestrator;
-        let start = || quick("start", orchestrator.start_job(run, &revision));
+        let start = || orchestrator.quick("start", orchestrator.start_job(run, &revision));
         match self.insist(INSIST, start).await {
             Ok(()) => Ok(Answer::Done(None)),
             // One of the calls may have got through though none was answered.
@@ -72,7 +72,8 @@ impl Performer {
         let orchestrator = &self.providers.orchestrator;
         // It may have to be stopped, and reading its log takes a call too.
         let limit = at_most.saturating_add(self.stop_grace).saturating_add(INSIST / 4);
-        let look = || bounded("look at the job", limit, orchestrator.await_job(run, at_most));
+        let look =
+            || orchestrator.bounded("look at the job", limit, orchestrator.await_job(run, at_most));
         self.insist(INSIST.max(limit.saturating_mul(2)), look).await
     }
 
@@ -80,7 +81,8 @@ impl Performer {
     pub(crate) async fn remove_jobs(&self, service: &ServiceName) -> Result<()> {
         let orchestrator = &self.providers.orchestrator;
         let limit = self.stop_grace.saturating_add(INSIST / 4);
-        let remove = || bounded("remove the jobs", limit, orchestrator.remove_jobs(service));
+        let remove =
+            || orchestrator.bounded("remove the jobs", limit, orchestrator.remove_jobs(service));
         self.insist(INSIST.max(limit.saturating_mul(2)), remove).await
     }
 }

@@ -4,7 +4,10 @@ mod ask;
 mod healthy;
 mod jobs;
 mod perform;
+mod provided;
+mod retry;
 mod routes;
+mod settled;
 mod update;
 
 use std::collections::BTreeMap;
@@ -14,12 +17,15 @@ use std::time::Duration;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 pub use ask::Ask;
 pub(crate) use ask::Request;
-pub(crate) use perform::{CALL, Performer, Providers, missing, quick};
+pub(crate) use perform::{Performer, Providers, missing};
+pub(crate) use provided::{CALL, Provided};
+pub(crate) use retry::{Jitter, insist};
+pub(crate) use settled::Settled;
 pub use update::{Update, UpdateKind};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -29,9 +35,6 @@ use crate::outcome::Report;
 use crate::provider::Approval;
 use crate::store::{Journal, Lease, Store};
 use perform::Answer;
-
-/// How long it is waited before a store that failed is asked again.
-const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long it is waited before requests are looked for again where that failed.
 const REQUEST_PAUSE: Duration = Duration::from_secs(5);
@@ -73,16 +76,8 @@ pub(crate) async fn patiently<T, F>(lease: &Lease, call: impl Fn() -> F + Send) 
 where
     F: Future<Output = Result<T>> + Send,
 {
-    let began = Instant::now();
-    loop {
-        match call().await {
-            Err(error) if error.is_temporary() && began.elapsed() < lease.ttl / 3 * 2 => {
-                warn!(error = error.report(), "the store does not answer; trying again");
-                sleep(STORE_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
+    let jitter = Jitter::new((lease.service.as_str(), lease.token));
+    insist(&jitter, lease.ttl / 3 * 2, call).await
 }
 
 /// Runs one rollout to its end.

@@ -7,6 +7,8 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::provided::{CALL, Provided};
+use super::retry::{self, Jitter};
 use super::routes::foreign_routing;
 use super::update::{Update, UpdateKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,23 +25,19 @@ use crate::release::Release;
 use crate::routing::{Routing, Weight};
 use crate::time::{Clock, Timestamp, human};
 
-/// How long one call to a provider may take. Less than half of the lease's time to live, so that a deployer that has
-/// lost its lease has no call under way when its successor begins.
-pub(crate) const CALL: Duration = Duration::from_secs(15);
 /// How long a change is tried again while its failures may pass.
 pub(super) const INSIST: Duration = Duration::from_secs(120);
 /// Fetching an image may take this long.
 const REGISTER: Duration = Duration::from_secs(900);
-/// Between two tries, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks whether a place is gone that somebody else scales while it is removed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a deployer calls.
 #[derive(Debug)]
 pub(crate) struct Providers {
-    pub(crate) registry: Arc<dyn Registry>,
-    pub(crate) orchestrator: Arc<dyn Orchestrator>,
-    pub(crate) balancer: Option<Arc<dyn LoadBalancer>>,
+    pub(crate) registry: Provided<dyn Registry>,
+    pub(crate) orchestrator: Provided<dyn Orchestrator>,
+    pub(crate) balancer: Option<Provided<dyn LoadBalancer>>,
     pub(crate) gates: BTreeMap<GateName, Arc<dyn HealthGate>>,
     pub(crate) hooks: BTreeMap<HookName, Arc<dyn Hook>>,
     pub(crate) approvers: BTreeMap<ApproverName, Arc<dyn Approver>>,
@@ -70,6 +68,7 @@ pub(crate) struct Performer {
     /// The time when this performer began, by the clock and by the timer that waits go by.
     began: (Timestamp, Instant),
     updates: broadcast::Sender<Update>,
+    jitter: Arc<Jitter>,
     /// How many tasks of each place were last told to be healthy, of how many.
     pub(super) shown: Arc<Mutex<BTreeMap<Place, (u32, u32)>>>,
 }
@@ -84,6 +83,7 @@ impl Performer {
     ) -> Self {
         let before = plan.before.as_ref().map(|before| before.spec.stop_grace).unwrap_or_default();
         let began = (providers.clock.now().max(not_before), Instant::now());
+        let jitter = Arc::new(Jitter::new((rollout.as_str(), began.0.to_string())));
         Self {
             providers,
             service: plan.service.clone(),
@@ -95,6 +95,7 @@ impl Performer {
             began,
             stop_grace: plan.release.spec.stop_grace.max(before),
             updates,
+            jitter,
             shown: Arc::default(),
         }
     }
@@ -157,20 +158,27 @@ impl Performer {
 
     pub(super) async fn revision_for(&self, release: &Release) -> Result<RevisionId> {
         let orchestrator = &self.providers.orchestrator;
-        let call = || bounded("register", REGISTER, orchestrator.register(&self.service, release));
+        let call = || {
+            orchestrator.bounded(
+                "register",
+                REGISTER,
+                orchestrator.register(&self.service, release),
+            )
+        };
         self.insist(INSIST, call).await
     }
 
     async fn survey(&self) -> Result<Answer> {
         let orchestrator = &self.providers.orchestrator;
         let state = self
-            .insist(INSIST, || bounded("observe", CALL, orchestrator.observe(&self.service)))
+            .insist(INSIST, || orchestrator.quick("observe", orchestrator.observe(&self.service)))
             .await?;
         // Where there is a balancer, only what gets requests from it is ready: not what is being drained, or what nobody has
         // registered yet.
         let healthy: Option<Vec<_>> = match &self.providers.balancer {
             Some(balancer) => {
-                let observe = || quick("read the balancer", balancer.observe(&self.service));
+                let observe =
+                    || balancer.quick("read the balancer", balancer.observe(&self.service));
                 let targets = self.insist(INSIST, observe).await?.targets;
                 let healthy = targets.into_iter().filter(|t| t.health == TargetHealth::Healthy);
                 Some(healthy.map(|target| (target.place, target.task)).collect())
@@ -201,7 +209,8 @@ impl Performer {
         let (service, rollout) = (self.service.clone(), self.rollout.clone());
         let launch = Launch { service, place, revision, count, rollout };
         // Many tasks take their time; launching again goes on where it was.
-        let call = || bounded("launch", CALL, self.providers.orchestrator.launch(&launch));
+        let orchestrator = &self.providers.orchestrator;
+        let call = || orchestrator.quick("launch", orchestrator.launch(&launch));
         self.insist(INSIST, call).await.map_err(|e| e.within(format_args!("place {place}")))?;
         Ok(Answer::Done(None))
     }
@@ -209,21 +218,23 @@ impl Performer {
     pub(crate) async fn retire(&self, place: Place) -> Result<Answer> {
         let limit = self.stop_grace.saturating_add(CALL);
         let orchestrator = &self.providers.orchestrator;
-        let retire = || bounded("retire", limit, orchestrator.retire(&self.service, place));
+        let retire =
+            || orchestrator.bounded("retire", limit, orchestrator.retire(&self.service, place));
         let within = INSIST.max(limit.saturating_mul(2));
         let until = self.now().plus(within);
         // Until nothing is there any more: somebody else may scale the place while it goes.
         loop {
             let gone = async {
                 self.insist(within, retire).await?;
-                let look = || quick("observe the tasks", orchestrator.observe(&self.service));
+                let look =
+                    || orchestrator.quick("observe the tasks", orchestrator.observe(&self.service));
                 Ok(self.insist(INSIST, look).await?.place(place).is_none())
             };
             if gone.await.map_err(|e: Error| e.within(format_args!("place {place}")))? {
                 break;
             }
             if let Some(balancer) = &self.providers.balancer {
-                let read = || quick("read the balancer", balancer.observe(&self.service));
+                let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
                 let routing = self.insist(INSIST, read).await?.routing;
                 if routing == Routing::Pooled || routing.weight(place) != Weight::NONE {
                     return Err(foreign_routing(&routing));
@@ -234,14 +245,14 @@ impl Performer {
                 return Err(Error::new(ErrorKind::Foreign, what)
                     .with_hint("look who scales it, and end that"));
             }
-            sleep(LONGEST_PAUSE).await;
+            sleep(LOOK_AGAIN).await;
         }
         if let Some(balancer) = &self.providers.balancer {
             // Somebody else may have scaled the place after it was drained; whatever he registered is gone now.
-            let read = || quick("read the balancer", balancer.observe(&self.service));
+            let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
             if self.insist(INSIST, read).await?.targets_of(place).next().is_some() {
                 let forget = || balancer.set_targets(&self.service, place, &[]);
-                let forget = || quick("remove the targets", forget());
+                let forget = || balancer.quick("remove the targets", forget());
                 self.insist(INSIST, forget).await?;
             }
         }
@@ -251,7 +262,8 @@ impl Performer {
     async fn stop(&self, place: Place, tasks: &[TaskId]) -> Result<Answer> {
         let limit = self.stop_grace.saturating_add(CALL);
         let orchestrator = &self.providers.orchestrator;
-        let call = || bounded("stop", limit, orchestrator.stop(&self.service, place, tasks));
+        let call =
+            || orchestrator.bounded("stop", limit, orchestrator.stop(&self.service, place, tasks));
         self.insist(INSIST.max(limit.saturating_mul(2)), call)
             .await
             .map_err(|e| e.within(format_args!("place {place}")))?;
@@ -315,13 +327,12 @@ impl Performer {
         let Some(gate) = self.providers.gates.get(name) else {
             return Ok(Measurement::inconclusive("the deployer has no gate of this name"));
         };
-        let measured = async {
-            match self.gate_context(revision).await {
-                Ok(context) => gate.measure(&context).await,
-                // Of the providers, not of the gate.
-                Err(error) => Ok(Measurement::inconclusive(error.report())),
-            }
+        let context = match self.insist(limit, || self.gate_context(revision.clone())).await {
+            Ok(context) => context,
+            // Of the providers, not of the gate.
+            Err(error) => return Ok(Measurement::inconclusive(error.report())),
         };
+        let measured = gate.measure(&context);
         Ok(match timeout(limit, AssertUnwindSafe(measured).catch_unwind()).await {
             Ok(Ok(Ok(measurement))) => measurement,
             Ok(Ok(Err(error))) if error.kind() == ErrorKind::Invalid => {
@@ -340,14 +351,17 @@ impl Performer {
         context.stable = self.stable;
         match &self.providers.balancer {
             Some(balancer) => {
-                let state = balancer.observe(&self.service).await?;
+                let state =
+                    balancer.quick("read the balancer", balancer.observe(&self.service)).await?;
                 let healthy =
                     state.targets_of(self.candidate).filter(|t| t.health == TargetHealth::Healthy);
                 context.targets = healthy.map(|target| target.address.clone()).collect();
                 (context.entry, context.test_entry) = (state.entry, state.test_entry);
             }
             None => {
-                let state = self.providers.orchestrator.observe(&self.service).await?;
+                let orchestrator = &self.providers.orchestrator;
+                let state =
+                    orchestrator.quick("observe", orchestrator.observe(&self.service)).await?;
                 let tasks = state
                     .place(self.candidate)
                     .map(|place| place.tasks.as_slice())
@@ -370,51 +384,20 @@ impl Performer {
     }
 
     /// Calls until it works, or fails in a way that does not pass, or `within` is over.
-    pub(super) async fn insist<T, F>(
-        &self,
-        within: Duration,
-        mut call: impl FnMut() -> F,
-    ) -> Result<T>
+    pub(super) async fn insist<T, F>(&self, within: Duration, call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let until = self.now().plus(within);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match call().await {
-                Err(error) if error.is_temporary() && self.now().plus(pause) < until => {
-                    tracing::debug!(error = error.report(), "trying again");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                other => return other,
-            }
-        }
+        retry::insist(&self.jitter, within, call).await
     }
 
-    /// A read of the load balancer, bounded. Only called where there is one.
-    pub(super) fn balancer(&self) -> Result<&dyn LoadBalancer> {
-        self.providers.balancer.as_deref().ok_or_else(|| {
+    /// The load balancer, where there has to be one.
+    pub(super) fn balancer(&self) -> Result<&Provided<dyn LoadBalancer>> {
+        self.providers.balancer.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "the deployer has no load balancer")
                 .with_hint("build it with one, or plan the service as a worker")
         })
     }
-}
-
-/// One call with a bound.
-pub(super) async fn bounded<T>(
-    what: &str,
-    limit: Duration,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Timeout, format!("{what}: no answer within {}", human(limit))))
-    })
-}
-
-/// A read or a plain change with the usual bound.
-pub(crate) async fn quick<T>(what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-    bounded(what, CALL, call).await
 }
 
 /// The error for a name in a plan that the deployer was not given.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::perform::{Answer, INSIST, Performer, quick};
+use super::perform::{Answer, INSIST, Performer};
+use super::retry::Patience;
 use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Change;
@@ -110,7 +111,7 @@ impl Performer {
         F: Future<Output = Result<()>> + Send,
     {
         let balancer = self.balancer()?;
-        let until = self.now().plus(INSIST + balancer.capability().lag);
+        let mut patience = Patience::new(INSIST + balancer.capability().lag);
         let (mut good, mut pause) = (0, FIRST_READ);
         let mut changed: Option<Timestamp> = None;
         // A change that was never read back may yet show. What is wanted now is set after it whatever is read, and believed
@@ -120,14 +121,16 @@ impl Performer {
             let due = changed.is_none_or(|at: Timestamp| self.now().since(at) >= REPEAT);
             let unsure = unconfirmed && changed.is_none();
             let next: Result<Next> = async {
-                let next =
-                    judge(&quick("read the balancer", balancer.observe(&self.service)).await?)?;
+                let next = judge(
+                    &balancer.quick("read the balancer", balancer.observe(&self.service)).await?,
+                )?;
                 if matches!(next, Next::Change) && due || matches!(next, Next::Good) && unsure {
-                    quick(what, change()).await?;
+                    balancer.quick(what, change()).await?;
                 }
                 Ok(next)
             }
             .await;
+            let is_over = patience.after(next.as_ref().err()).is_zero();
             match next {
                 Ok(Next::Good) if unsure => changed = Some(self.now()),
                 Ok(Next::Good) if changed.is_some_and(|at| self.now().since(at) < lag) => good = 0,
@@ -141,10 +144,10 @@ impl Performer {
                         (changed, pause) = (Some(self.now()), FIRST_READ);
                     }
                 }
-                Err(error) if error.is_temporary() && self.now() < until => good = 0,
+                Err(error) if error.is_temporary() && !is_over => good = 0,
                 Err(error) => return Err(error),
             }
-            if self.now() >= until {
+            if is_over {
                 return Err(Error::new(ErrorKind::Timeout, format!("{what}: it was accepted, and never shows when read back"))
                     .with_hint("look whether something else sets it, or whether the balancer's own state is full"));
             }
@@ -167,7 +170,7 @@ impl Performer {
         let (mut note, mut routed) = (None, 0);
         let mut until = self.now();
         let kept = loop {
-            let read = || quick("read the balancer", balancer.observe(&self.service));
+            let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
             let state = self.insist(INSIST, read).await?;
             // What is to be removed gets no requests, unless somebody else sends them there.
             if tasks.is_empty() && state.routing.weight(place) != Weight::NONE {
@@ -186,7 +189,8 @@ impl Performer {
             }
             if shown.is_none() {
                 let names: Vec<TaskId> = leaving.iter().map(|target| target.task.clone()).collect();
-                let drain = || quick("drain", balancer.drain(&self.service, place, &names));
+                let drain =
+                    || balancer.quick("drain", balancer.drain(&self.service, place, &names));
                 self.insist(INSIST, drain).await?;
                 until = self.now().plus(within);
             }
@@ -208,8 +212,9 @@ impl Performer {
             sleep(pause.min(until.since(self.now()))).await;
             pause = (pause * 2).min(LONGEST_READ / 10);
         };
-        let remove =
-            || quick("remove the targets", balancer.set_targets(&self.service, place, &kept));
+        let remove = || {
+            balancer.quick("remove the targets", balancer.set_targets(&self.service, place, &kept))
+        };
         self.insist(INSIST, remove).await?;
         Ok(Answer::Done(note))
     }

@@ -15,6 +15,11 @@ pub(super) struct Rolled {
     /// How many stable and the candidate were left with; anything else is somebody's change of the count.
     pub(super) stable: Span,
     pub(super) candidate: Span,
+    /// The fewest tasks that the side that goes has had, and how often somebody has added to it since.
+    pub(super) fewest: Option<u32>,
+    pub(super) added: u32,
+    /// Since when tasks are awaited without any that were started or stopped.
+    pub(super) waits: Option<Timestamp>,
 }
 
 /// How many tasks a side can have by what was done: more than one number while a change was begun that is not known to be done.

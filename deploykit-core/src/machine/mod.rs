@@ -28,7 +28,7 @@ use op::{Op, Side};
 pub(crate) use roll::{Batch, Tasks, batch};
 
 use crate::error::ErrorKind;
-use crate::name::{RevisionId, RolloutId};
+use crate::name::{Place, RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Step};
 use crate::routing::Weight;
@@ -314,6 +314,9 @@ impl Machine {
     /// happened: what was being done is done again from its beginning, deadlines included.
     fn recovered(&mut self) {
         self.began.get_or_insert(self.now);
+        if let Some(rolling) = &mut self.facts.roll {
+            rolling.waits = None;
+        }
         let op = self.op.take();
         match self.phase.clone() {
             Phase::Ended(Outcome::NeedsOperator, why) => {
@@ -491,6 +494,9 @@ impl Machine {
             }
             _ => count,
         };
+        if least < count {
+            self.await_lacking_last(place, count);
+        }
         if !within.is_zero() {
             self.queue.push_front(Op::AwaitHealthy { side, place, count: least, within });
         }
@@ -503,6 +509,14 @@ impl Machine {
             }
         }
         self.next();
+    }
+
+    /// The balancer is given what comes back late, too; and an undo that can go without it is not held up by it.
+    fn await_lacking_last(&mut self, place: Place, count: u32) {
+        self.queue.retain(|op| !matches!(op, Op::AwaitLacking { .. }));
+        if !self.plan.is_worker() {
+            self.queue.push_back(Op::AwaitLacking { place, count });
+        }
     }
 
     /// How many tasks the candidate needs, by what stable is to have now.

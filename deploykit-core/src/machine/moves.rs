@@ -122,7 +122,9 @@ impl Machine {
                         self.undone(why);
                     }
                     // Undoing needs none of them.
-                    Some(Op::Hook(_) | Op::StartJob(_) | Op::AwaitJob(_)) => {
+                    Some(
+                        Op::AwaitLacking { .. } | Op::Hook(_) | Op::StartJob(_) | Op::AwaitJob(_),
+                    ) => {
                         self.facts.notes.push(text);
                         self.next();
                     }
@@ -175,6 +177,10 @@ impl Machine {
     /// Whatever an earlier attempt could not do is tried again.
     pub(super) fn undo_from_the_start(&mut self) {
         self.facts.problems.clear();
+        if let Some(rolling) = &mut self.facts.roll {
+            // It is the other side that goes now.
+            (rolling.fewest, rolling.added, rolling.waits) = (None, 0, None);
+        }
         self.facts.stable_until = self.now.plus(op::COMING_BACK);
         self.queue = op::of_undo(&self.plan, &self.facts).into();
         self.next();

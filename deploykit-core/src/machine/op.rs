@@ -21,6 +21,8 @@ pub(super) enum Op {
     Ensure { side: Side, within: Duration },
     /// Await tasks healthy.
     AwaitHealthy { side: Side, place: Place, count: u32, within: Duration },
+    /// Await what stable lacked when the rollout began, in case it comes back: nothing else depends on it.
+    AwaitLacking { place: Place, count: u32 },
     /// Set the routing.
     Route { to: Routing, undoing: bool },
     /// Set the test route.
@@ -58,7 +60,7 @@ impl Op {
             Self::Register { .. } => "register",
             Self::Grow | Self::Ensure { .. } | Self::Roll { .. } => "look",
             Self::Launch { .. } => "launch",
-            Self::AwaitHealthy { .. } => "await healthy",
+            Self::AwaitHealthy { .. } | Self::AwaitLacking { .. } => "await healthy",
             Self::Route { .. } | Self::Test { .. } => "route",
             Self::Measure { .. } => "validate",
             Self::Soak { .. } => "soak",
@@ -99,7 +101,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// How long stable may take to come back to its capacity before requests return to it, and how long it is waited before
 /// it is looked at anew: tasks may go and counts may change meanwhile.
 pub(super) const COMING_BACK: Duration = Duration::from_secs(300);
-const LOOK_ANEW: Duration = Duration::from_secs(20);
+pub(super) const LOOK_ANEW: Duration = Duration::from_secs(20);
 /// How long the candidate's requests may take to end when it is undone, where the plan does not say: longer than
 /// most, and the requests of an undone candidate are as precious as any.
 const UNDO_DRAIN: Duration = Duration::from_secs(30);

@@ -12,6 +12,11 @@ use super::{
 use crate::name::{Place, TaskId};
 use crate::plan::{Roll, Step};
 use crate::routing::{Routing, Weight};
+use crate::time::Timestamp;
+
+/// How often somebody may add tasks to the side that goes before it has become smaller: who adds them each time would
+/// keep the roll going, and growing, for ever.
+const MOST_ADDED: u32 = 5;
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
@@ -77,6 +82,11 @@ impl Machine {
             Side::Candidate => (stable, candidate, at_stable, at_candidate),
             Side::Stable => (candidate, stable, at_candidate, at_stable),
         };
+        if rolling.added > MOST_ADDED {
+            return self.failed(format!(
+                "somebody else adds tasks to place {from} as fast as they are replaced"
+            ));
+        }
         let (old_tasks, new_tasks) = (tasks(old_seen), tasks(new_seen));
         let (surge, unavailable) = roll.bounds(rolling.desired);
         // A stable that was not whole when the rollout began is asked for what it had, not for more.
@@ -88,21 +98,29 @@ impl Machine {
             ready: new_tasks.ready.saturating_add(lacked).min(new_tasks.desired),
             ..new_tasks
         };
-        let healthy = |count: u32| Op::AwaitHealthy {
+        let healthy = |count: u32, within| Op::AwaitHealthy {
             side: to,
             place: new,
             count: count.saturating_sub(lacked),
-            within: roll.within,
+            within,
         };
         let mut ops = Vec::new();
         match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
-            Batch::Over => return self.next(),
+            Batch::Over => {
+                if lacked > 0 {
+                    self.await_lacking_last(new, rolling.desired);
+                }
+                return self.next();
+            }
             Batch::Await(count) => {
+                // Tasks that are healthy at one look and not at the next are awaited once, not again and again.
+                let since = self.waits_since();
+                let within = roll.within.saturating_sub(self.now.since(since));
                 // One that is not ready may be dead for good and count all the same.
                 if to == Side::Stable && as_good.ready < count {
                     ops.push(Op::Launch { place: new, count });
                 }
-                ops.push(healthy(count));
+                ops.push(healthy(count, within));
             }
             Batch::Start(count) => {
                 self.may_have(to, count);
@@ -110,7 +128,7 @@ impl Machine {
                     ops.push(Op::Register { side: to });
                 }
                 ops.push(Op::Launch { place: new, count });
-                ops.push(healthy(count));
+                ops.push(healthy(count, roll.within));
                 if to == Side::Candidate && !roll.min_ready.is_zero() {
                     // What is watched has its share of the requests.
                     ops.extend(self.share(&roll, from, old_tasks.ready, new, count, to));
@@ -130,7 +148,7 @@ impl Machine {
                 // A task can be ready without the balancer knowing it: what was being drained when the roll turned back, or
                 // was launched by a deployer that died.
                 if new_tasks.desired > 0 {
-                    ops.push(healthy(new_tasks.desired));
+                    ops.push(healthy(new_tasks.desired, roll.within));
                 }
                 ops.extend(self.share(&roll, from, left, new, new_tasks.ready, to));
                 self.may_have(other(to), old_seen.map_or(0, |seen| seen.desired) - count);
@@ -175,10 +193,19 @@ impl Machine {
             // What was asked for is for the new version only.
             Side::Stable => own,
         };
-        let (stable, candidate_span) = (Span::exactly(stable), Span::exactly(candidate));
-        let rolling = Rolled { desired, changed, stable, candidate: candidate_span };
+        let goes = if to == Side::Candidate { stable } else { candidate };
+        let (fewest, added) = self.facts.roll.map_or((None, 0), |mut before| {
+            let is_added = goes > before.of(other(to)).most;
+            (before.fewest, before.added + u32::from(is_added))
+        });
+        let added = if fewest.is_none_or(|fewest| goes < fewest) { 0 } else { added };
+        let fewest = Some(fewest.map_or(goes, |fewest| fewest.min(goes)));
+        let needed = candidate;
+        let waits = self.facts.roll.and_then(|before| before.waits);
+        let (stable, candidate) = (Span::exactly(stable), Span::exactly(candidate));
+        let rolling = Rolled { desired, changed, stable, candidate, fewest, added, waits };
         self.facts.roll = Some(rolling);
-        self.facts.needed = candidate;
+        self.facts.needed = needed;
         rolling
     }
 
@@ -187,10 +214,16 @@ impl Machine {
         if let Some(rolling) = &mut self.facts.roll {
             let span = rolling.of(side);
             (span.least, span.most) = (span.least.min(count), span.most.max(count));
+            rolling.waits = None;
             if side == Side::Candidate {
                 self.facts.needed = count;
             }
         }
+    }
+
+    fn waits_since(&mut self) -> Timestamp {
+        let now = self.now;
+        self.facts.roll.as_mut().map_or(now, |rolling| *rolling.waits.get_or_insert(now))
     }
 
     /// The shares that follow the tasks, where shares are set at all.

@@ -1,7 +1,7 @@
 //! What the machine wants: a function of its state.
 
 use super::effect::{Call, Change, Effect, EffectId};
-use super::op::{Op, Side};
+use super::op::{LOOK_ANEW, Op, Side};
 use super::{DEADLINE, FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
 use crate::name::{Place, RevisionId};
 use crate::routing::Routing;
@@ -69,6 +69,13 @@ impl Machine {
                 },
                 until: self.entered.plus(*within),
                 patient: *side == Side::Stable,
+            },
+            Op::AwaitLacking { place, count } => Call::AwaitHealthy {
+                place: *place,
+                count: *count,
+                serving: 0,
+                until: self.entered.plus(LOOK_ANEW),
+                patient: true,
             },
             Op::Route { to, undoing } => {
                 let ours = self.facts.routings.clone();

@@ -44,11 +44,17 @@ impl Plan {
                     format!(", each batch watched for {}", human(roll.min_ready))
                 };
                 let gates = under(&roll.gates);
+                let least = desired.saturating_sub(unavailable);
+                let gap = if least == 0 && !self.is_worker() {
+                    ", so that requests fail while there is none"
+                } else {
+                    ""
+                };
                 format!(
-                    "replace {} by {} in batches: {} to {} tasks at any time (surge {}, unavailable {}){watched}{gates}",
+                    "replace {} by {} in batches: {} to {} tasks at any time (surge {}, unavailable {}){gap}{watched}{gates}",
                     stable.map_or_else(|| "nothing".to_owned(), |stable| stable.to_string()),
                     self.release.image,
-                    desired.saturating_sub(unavailable),
+                    least,
                     desired.saturating_add(surge),
                     roll.surge,
                     roll.unavailable

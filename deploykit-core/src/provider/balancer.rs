@@ -83,12 +83,22 @@ pub struct BalancerCapability {
     /// How long after it was accepted a change may show in reads, and in what requests meet, at the latest.
     #[serde(rename = "lag_ms", with = "crate::time::millis")]
     pub lag: Duration,
+    /// How old what [`observe`](LoadBalancer::observe) shows may be. A deployer waits for so long after each change before it looks;
+    /// less than 15 s.
+    #[serde(default, rename = "stale_ms", with = "crate::time::millis")]
+    pub stale: Duration,
 }
 
 impl BalancerCapability {
     /// Everything, at once.
     pub const fn all() -> Self {
-        Self { weighted: true, pooled: true, test_route: true, lag: Duration::ZERO }
+        Self {
+            weighted: true,
+            pooled: true,
+            test_route: true,
+            lag: Duration::ZERO,
+            stale: Duration::ZERO,
+        }
     }
 
     /// Sets whether shares can be set.
@@ -109,6 +119,13 @@ impl BalancerCapability {
     #[must_use]
     pub const fn with_lag(mut self, lag: Duration) -> Self {
         self.lag = lag;
+        self
+    }
+
+    /// Sets how old reads may be.
+    #[must_use]
+    pub const fn with_stale(mut self, stale: Duration) -> Self {
+        self.stale = stale;
         self
     }
 

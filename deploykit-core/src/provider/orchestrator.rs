@@ -114,12 +114,16 @@ pub struct OrchestratorCapability {
     /// Whether it runs jobs; the methods for them have to be implemented then.
     #[serde(default)]
     pub jobs: bool,
+    /// How old what [`observe`](Orchestrator::observe) shows may be. A deployer waits for so long after each change before it looks;
+    /// less than 15 s.
+    #[serde(default, rename = "stale_ms", with = "crate::time::millis")]
+    pub stale: Duration,
 }
 
 impl OrchestratorCapability {
     /// All places, one container for each task, no jobs.
     pub const fn new() -> Self {
-        Self { places: Place::COUNT, sidecars: false, jobs: false }
+        Self { places: Place::COUNT, sidecars: false, jobs: false, stale: Duration::ZERO }
     }
 
     /// Sets how many places a service can have at once.
@@ -133,6 +137,13 @@ impl OrchestratorCapability {
     #[must_use]
     pub const fn with_sidecars(mut self, sidecars: bool) -> Self {
         self.sidecars = sidecars;
+        self
+    }
+
+    /// Sets how old reads may be.
+    #[must_use]
+    pub const fn with_stale(mut self, stale: Duration) -> Self {
+        self.stale = stale;
         self
     }
 
@@ -199,12 +210,12 @@ impl PlaceState {
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
-    /// Why the first task that is not well is not, where a task failed or is unhealthy.
+    /// Why the first task that is not well is not, where a task failed, is unhealthy or has no room.
     pub fn trouble(&self) -> Option<String> {
         self.tasks.iter().find_map(|task| match &task.state {
-            TaskState::Failed { why } | TaskState::Unhealthy { why } => {
-                Some(format!("task {}: {why}", task.id))
-            }
+            TaskState::Failed { why }
+            | TaskState::Unhealthy { why }
+            | TaskState::Waiting { why } => Some(format!("task {}: {why}", task.id)),
             TaskState::Starting | TaskState::Ready | TaskState::Stopping => None,
         })
     }
@@ -225,6 +236,11 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
+    /// Was asked for and does not run yet, because the provider has no room for it.
+    Waiting {
+        /// For people.
+        why: String,
+    },
     /// Not ready yet, and not heard from.
     Starting,
     /// Runs and passed its readiness check.

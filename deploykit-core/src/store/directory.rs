@@ -356,9 +356,12 @@ impl Store for DirectoryStore {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {
-        let mut slot = self.slot(&lease.service).lock_owned().await;
-        held(&mut slot, lease)?.until = Instant::now().checked_add(lease.ttl);
-        Ok(())
+        let shown = lease.clone();
+        self.work(&lease.service, move |_, slot| {
+            held(slot, &shown)?.until = Instant::now().checked_add(shown.ttl);
+            Ok(())
+        })
+        .await
     }
 
     async fn release(&self, lease: &Lease) -> Result<()> {

@@ -30,6 +30,8 @@ use crate::routing::Weight;
 ///   decides the share by itself.
 /// * There is nothing to hold: a rollback is a rollout.
 /// * With one task and no surge there is a gap; the numbers say so.
+/// * A desired count that somebody changes meanwhile is followed. Who adds tasks to the old place as fast as they are replaced
+///   ends the rollout, which is undone.
 ///
 /// The rounding of percentages is that of Kubernetes, whose default of 25 % each is the default here.
 ///
@@ -66,7 +68,8 @@ impl Rolling {
         Self::new().surge(1).unavailable(0)
     }
 
-    /// None more, one fewer: each task is stopped before one is started.
+    /// None more, one fewer: each task is stopped before one is started. Where there is only one, requests fail meanwhile, and
+    /// the plan says so.
     pub fn stop_first() -> Self {
         Self::new().surge(0).unavailable(1)
     }

@@ -1,10 +1,10 @@
 //! What only shows with a second process: its death, and a limit on what it can write.
 #![cfg(unix)]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use deploykit_core::{DirectoryStore, ErrorKind, Store};
+use deploykit_core::{DirectoryStore, ErrorKind, ServiceName, Store};
 
 use crate::{Directory, TTL, history, lines, owner, web};
 
@@ -18,6 +18,7 @@ fn start(directory: &Directory, test: &str, shell: &str) -> Child {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env(STORE, directory.0.path())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -95,4 +96,80 @@ async fn without_room() {
     let blob = store.put(&lease, "plan", &[b'x'; 4_096]).await;
     assert!(blob.unwrap_err().to_string().contains("blob/plan"));
     assert_eq!(store.get(&web(), "plan").await.unwrap(), None);
+}
+
+/// How often the two ask for a lease at the same time.
+const ROUNDS: usize = 100;
+
+/// A process that asks for the lease of one service after the other, each when it is told to.
+struct Rival {
+    child: Child,
+    starts: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Rival {
+    fn start(directory: &Directory) -> Self {
+        let mut child = start(directory, "processes::rival", "");
+        let starts = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut rival = Self { child, starts, answers };
+        assert_eq!(rival.answer(), "ready");
+        rival
+    }
+
+    fn go(&mut self) {
+        self.starts.write_all(b"go\n").unwrap();
+    }
+
+    /// What it says next, past what the test runner prints.
+    fn answer(&mut self) -> String {
+        loop {
+            let line = self.answers.next().unwrap().unwrap();
+            if let Some((_, said)) = line.split_once("rival: ") {
+                return said.to_owned();
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_processes_that_ask_together_exactly_one_gets_the_lease_a_hundred_times() {
+    let directory = Directory::default();
+    let (mut one, mut other) = (Rival::start(&directory), Rival::start(&directory));
+    for round in 0..ROUNDS {
+        one.go();
+        other.go();
+        let (first, second) = (one.answer(), other.answer());
+        let (holder, refused) = match (first.as_str(), second.as_str()) {
+            ("took it", refused) => (&one, refused),
+            (refused, "took it") => (&other, refused),
+            both => panic!("round {round}: not exactly one of them: {both:?}"),
+        };
+        let by = format!("held by rival on runner-1 (process {})", holder.child.id());
+        assert!(refused.starts_with("Conflict: ") && refused.contains(&by), "{round}: {refused}");
+        assert!(refused.contains(") since 2026-09-21T"), "{round}: {refused}");
+    }
+    for mut rival in [one, other] {
+        drop(rival.starts);
+        assert!(rival.child.wait().unwrap().success());
+    }
+}
+
+#[tokio::test]
+#[ignore = "started twice by of_two_processes_that_ask_together_exactly_one_gets_the_lease_a_hundred_times"]
+async fn rival() {
+    let store = store_of_the_parent();
+    let mut owner = owner("rival");
+    owner.pid = std::process::id();
+    println!("rival: ready");
+    // A service that nobody has asked for yet in each round: its directory is made by both of them, too.
+    for (round, start) in std::io::stdin().lines().enumerate() {
+        start.unwrap();
+        let service = ServiceName::new(format!("web-{round}")).unwrap();
+        match store.acquire(&service, &owner, TTL).await {
+            Ok(_) => println!("rival: took it"),
+            Err(error) => println!("rival: {:?}: {}", error.kind(), error.message()),
+        }
+    }
 }

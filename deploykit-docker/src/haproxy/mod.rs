@@ -1,5 +1,6 @@
 //! HAProxy as the load balancer of the services of one machine; see `docs/haproxy.md` for what was measured.
 
+mod answers;
 mod builder;
 mod certificate;
 mod config;
@@ -24,13 +25,14 @@ use deploykit_core::{
 };
 use tokio::time::{Instant, sleep};
 
+use self::answers::Processes;
 pub use self::builder::HaProxyBuilder;
 pub use self::certificate::Certificate;
 use self::container::{Container, here};
 pub use self::frontend::Frontend;
 use self::model::{Model, Server, check_task};
 use self::reconcile::Reconcile;
-use self::runtime::{POLL, Processes, Runtime};
+use self::runtime::{POLL, Runtime};
 pub use self::sticky::Sticky;
 use self::store::{CHANGE, Locked, START, Store};
 

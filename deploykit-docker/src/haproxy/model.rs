@@ -132,30 +132,11 @@ pub(super) fn check_task(task: &TaskId) -> Result<()> {
     Ok(())
 }
 
-/// Reads the routing back from HAProxy's variable; none for what was not written here.
-pub(super) fn parse_route(text: &str) -> Option<Routing> {
-    let mut parts = text.split(':');
-    match parts.next()? {
-        "closed" => Some(Routing::Closed),
-        "p" => Some(Routing::Pooled),
-        "w" => {
-            let mut shares = Vec::new();
-            while let Some(place) = parts.next() {
-                let weight = parts.next()?.parse::<u16>().ok()?.try_into().ok()?;
-                shares.push((place.parse().ok()?, weight));
-            }
-            // Fillers have the weight 0 and may name a place again.
-            shares.retain(|(_, weight)| *weight > deploykit_core::Weight::NONE);
-            deploykit_core::Weights::new(shares).ok().map(Routing::Weighted)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use deploykit_core::Weight;
 
+    use super::super::answers::parse_route;
     use super::*;
 
     #[test]

@@ -8,10 +8,10 @@ use deploykit_core::{
 };
 use tokio::time::{Instant, sleep};
 
+use super::answers::{Row, parse_route};
 use super::config::{TEST_HEADER, variable};
-use super::model::parse_route;
 use super::reconcile::place_of;
-use super::runtime::{POLL, Row};
+use super::runtime::POLL;
 use super::{Frontend, HaProxy};
 
 /// So long it is asked again when a worker ends in the middle of it.
@@ -70,7 +70,7 @@ async fn once(haproxy: &HaProxy, service: &ServiceName) -> Result<BalancerState>
             let Some(place) = place_of(&row, service) else { continue };
             let same = |t: &&mut Target| t.place == place && t.task.as_str() == row.name;
             if let Some(target) = targets.iter_mut().find(same) {
-                target.in_flight += row.in_flight;
+                target.in_flight = target.in_flight.saturating_add(row.in_flight);
             }
         }
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use deploykit_core::{Error, ErrorKind, Place, Result, ServiceName};
 use tokio::time::{Instant, sleep};
 
+use super::answers::{Row, refused};
 use super::config::{CHECK, backend, variable};
 use super::model::{Server, Service};
-use super::runtime::{POLL, Row, Runtime, refused};
+use super::runtime::{POLL, Runtime};
 
 /// How long connections that were shut down may take to be gone.
 const REMOVAL: Duration = Duration::from_secs(2);

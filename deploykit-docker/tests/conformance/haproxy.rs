@@ -26,7 +26,7 @@ struct Balancer {
 }
 
 /// Starts it, or adopts the one that runs. It has the machine's own network, so that each service can have any port.
-async fn start(name: &str, state: &Path) -> HaProxy {
+pub(crate) async fn start(name: &str, state: &Path) -> HaProxy {
     let builder = HaProxy::builder().name(name).image("deploykit/haproxy:parts").network("host");
     builder.state_dir(state).start().await.expect("run `cargo xtask parts` first")
 }

@@ -10,6 +10,7 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod differential;
 mod haproxy;
 #[path = "../registry/layout.rs"]
 mod layout;

@@ -15,7 +15,7 @@ use crate::PATIENCE;
 /// Tasks of the test image, on a network of their own that goes with the last of them.
 pub(crate) struct Tasks {
     network: String,
-    release: Release,
+    pub(crate) release: Release,
 }
 
 impl Tasks {

@@ -63,6 +63,7 @@
 
 mod balancer;
 mod jobs;
+mod leases;
 mod orchestrator;
 mod registry;
 mod routing;

@@ -11,6 +11,7 @@ use deploykit_core::{
 use futures::future::join_all;
 use futures::poll;
 
+use super::leases::*;
 use super::{
     Case, Report, Stage, always, cases, dropped, drops, play_all, play_one, unique_service,
 };
@@ -118,9 +119,9 @@ fn promises<'h>() -> Vec<Case<On<'h>>> {
     __promises_of_a_store! { [cases] [] }
 }
 
-struct On<'h> {
-    harness: &'h dyn StoreHarness,
-    service: ServiceName,
+pub(super) struct On<'h> {
+    pub(super) harness: &'h dyn StoreHarness,
+    pub(super) service: ServiceName,
 }
 
 #[async_trait]
@@ -135,32 +136,32 @@ impl<'h> On<'h> {
         Self { harness, service: unique_service() }
     }
 
-    async fn open(&self) -> Arc<dyn Store> {
+    pub(super) async fn open(&self) -> Arc<dyn Store> {
         self.harness.open().await
     }
 
-    async fn acquire(&self, store: &dyn Store, name: &str) -> Result<Lease, Error> {
+    pub(super) async fn acquire(&self, store: &dyn Store, name: &str) -> Result<Lease, Error> {
         store.acquire(&self.service, &owner(name), self.harness.ttl()).await
     }
 
     /// A handle, and the lease of the case's service, which it holds.
-    async fn held(&self) -> (Arc<dyn Store>, Lease) {
+    pub(super) async fn held(&self) -> (Arc<dyn Store>, Lease) {
         let store = self.open().await;
         let lease = self.acquire(&store, "ci").await.unwrap();
         (store, lease)
     }
 
     /// Most of a lease's time.
-    async fn most(&self) {
+    pub(super) async fn most(&self) {
         tokio::time::sleep(self.harness.ttl() * 3 / 4).await;
     }
 
     /// More than a lease's time.
-    async fn too_long(&self) {
+    pub(super) async fn too_long(&self) {
         tokio::time::sleep(self.harness.ttl() * 5 / 4).await;
     }
 
-    fn history(&self) -> Journal {
+    pub(super) fn history(&self) -> Journal {
         Journal::History(self.service.clone())
     }
 
@@ -169,7 +170,7 @@ impl<'h> On<'h> {
     }
 }
 
-fn owner(name: &str) -> Owner {
+pub(super) fn owner(name: &str) -> Owner {
     Owner {
         name: name.to_owned(),
         host: "runner-1".to_owned(),
@@ -179,69 +180,13 @@ fn owner(name: &str) -> Owner {
 }
 
 /// Lines as journals hold them.
-fn lines<const N: usize>(numbers: [u32; N]) -> Vec<String> {
+pub(super) fn lines<const N: usize>(numbers: [u32; N]) -> Vec<String> {
     numbers.map(|n| format!("{{\"n\":{n}}}")).to_vec()
 }
 
 #[track_caller]
-fn busy<T: std::fmt::Debug>(answer: Result<T, Error>) {
+pub(super) fn busy<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::Conflict);
-}
-
-async fn a_held_lease_is_refused_saying_who_holds_it_where_and_since_when(on: &On<'_>) {
-    let (holder, _) = on.held().await;
-    for store in [&holder, &on.open().await] {
-        let error = on.acquire(store, "else").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Conflict);
-        for word in [on.service.as_str(), "ci", "runner-1", "4711", "2026-09-21T14:13:20.100Z"] {
-            assert!(error.to_string().contains(word), "{error}");
-        }
-    }
-}
-
-async fn a_stolen_lease_is_the_thiefs_and_whoever_held_it_is_refused(on: &On<'_>) {
-    let (holder, lease) = on.held().await;
-    let thief = on.open().await;
-    let stolen = thief.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
-    assert!(stolen.token > lease.token);
-    busy(holder.renew(&lease).await);
-    busy(holder.append(&lease, &on.history(), 0, &lines([1])).await);
-    busy(holder.put(&lease, "plan", b"1").await);
-    let error = on.acquire(&holder, "else").await.unwrap_err();
-    assert!(error.to_string().contains("thief"), "{error}");
-    thief.renew(&stolen).await.unwrap();
-    thief.append(&stolen, &on.history(), 0, &lines([2])).await.unwrap();
-}
-
-async fn a_lease_that_nobody_holds_can_be_stolen(on: &On<'_>) {
-    let store = on.open().await;
-    let stolen = store.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
-    busy(on.acquire(&on.open().await, "else").await);
-    store.renew(&stolen).await.unwrap();
-}
-
-async fn one_of_many_thieves_has_the_lease_in_the_end(on: &On<'_>) {
-    on.held().await;
-    let stores = join_all((0..8).map(|_| on.open())).await;
-    let (thief, ttl) = (owner("thief"), on.harness.ttl());
-    let all = join_all(stores.iter().map(|store| store.steal(&on.service, &thief, ttl))).await;
-    let mut valid = 0;
-    for (store, lease) in stores.iter().zip(&all) {
-        if let Ok(lease) = lease {
-            valid += usize::from(store.renew(lease).await.is_ok());
-        }
-    }
-    assert_eq!(valid, 1, "{all:?}");
-}
-
-async fn releasing_a_stolen_lease_does_not_touch_the_thiefs(on: &On<'_>) {
-    let (holder, lease) = on.held().await;
-    let thief = on.open().await;
-    let stolen = thief.steal(&on.service, &owner("thief"), on.harness.ttl()).await.unwrap();
-    holder.release(&lease).await.unwrap();
-    thief.renew(&stolen).await.unwrap();
-    let error = on.acquire(&on.open().await, "else").await.unwrap_err();
-    assert!(error.to_string().contains("thief"), "{error}");
 }
 
 async fn requests_are_read_in_order_from_any_number_on(on: &On<'_>) {
@@ -308,130 +253,6 @@ async fn a_removed_rollout_takes_its_requests(on: &On<'_>) {
     store.remove(&lease, &rollout).await.unwrap();
     store.post(&on.service, &rollout, &lines([2])[0]).await.unwrap();
     assert_eq!(store.posted(&on.service, &rollout, 0).await.unwrap(), lines([2]));
-}
-
-async fn one_of_many_that_acquire_at_once_gets_the_lease(on: &On<'_>) {
-    let stores = join_all((0..8).map(|_| on.open())).await;
-    let all = join_all(stores.iter().map(|store| on.acquire(store, "ci"))).await;
-    assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1, "{all:?}");
-}
-
-async fn a_dropped_acquire_locks_nobody_out_for_longer_than_the_time_to_live(on: &On<'_>) {
-    for nth in drops() {
-        let store = on.open().await;
-        let answer = dropped(nth, on.acquire(&store, "ci")).await;
-        on.too_long().await;
-        let lease = on.acquire(&on.open().await, "b").await.unwrap();
-        store.release(&lease).await.unwrap();
-        if answer.is_some() {
-            break;
-        }
-    }
-}
-
-async fn each_lease_has_a_greater_token_than_all_before(on: &On<'_>) {
-    let mut tokens = Vec::new();
-    for released in [true, false, true, true] {
-        let (store, lease) = on.held().await;
-        tokens.push(lease.token);
-        if released {
-            store.release(&lease).await.unwrap();
-        } else {
-            on.too_long().await;
-        }
-    }
-    assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
-}
-
-async fn a_lease_that_is_not_renewed_ends_after_its_time_to_live(on: &On<'_>) {
-    let (_holder, _) = on.held().await;
-    let other = on.open().await;
-    on.most().await;
-    busy(on.acquire(&other, "b").await);
-    tokio::time::sleep(on.harness.ttl() / 2).await;
-    assert!(on.acquire(&other, "b").await.is_ok());
-}
-
-async fn a_renewed_lease_lives_on(on: &On<'_>) {
-    let (holder, lease) = on.held().await;
-    for _ in 0..3 {
-        on.most().await;
-        holder.renew(&lease).await.unwrap();
-    }
-    on.most().await;
-    busy(on.acquire(&on.open().await, "b").await);
-    holder.append(&lease, &on.history(), 0, &lines([1])).await.unwrap();
-}
-
-async fn a_lease_that_ended_cannot_be_renewed(on: &On<'_>) {
-    let (store, expired) = on.held().await;
-    on.too_long().await;
-    busy(store.renew(&expired).await);
-
-    let released = on.acquire(&store, "ci").await.unwrap();
-    store.release(&released).await.unwrap();
-    busy(store.renew(&released).await);
-}
-
-async fn a_lease_that_is_renewed_at_once_by_many_lives_on(on: &On<'_>) {
-    let (store, lease) = on.held().await;
-    on.most().await;
-    let all = join_all((0..8).map(|_| store.renew(&lease))).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
-    on.most().await;
-    busy(on.acquire(&on.open().await, "b").await);
-}
-
-async fn a_released_lease_is_free_at_once(on: &On<'_>) {
-    let (holder, lease) = on.held().await;
-    holder.release(&lease).await.unwrap();
-    assert!(on.acquire(&on.open().await, "b").await.is_ok());
-}
-
-async fn a_lease_can_be_released_twice_and_by_many_at_once(on: &On<'_>) {
-    let (holder, lease) = on.held().await;
-    let all = join_all((0..8).map(|_| holder.release(&lease))).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
-    holder.release(&lease).await.unwrap();
-}
-
-async fn a_dropped_release_can_be_made_again(on: &On<'_>) {
-    for nth in drops() {
-        let (holder, lease) = on.held().await;
-        let answer = dropped(nth, holder.release(&lease)).await;
-        holder.release(&lease).await.unwrap();
-        let other = on.open().await;
-        let next = on.acquire(&other, "b").await.unwrap();
-        other.release(&next).await.unwrap();
-        if answer.is_some() {
-            break;
-        }
-    }
-}
-
-async fn releasing_a_former_lease_does_not_touch_its_successor(on: &On<'_>) {
-    let (store, former) = on.held().await;
-    on.too_long().await;
-    let lease = on.acquire(&store, "ci").await.unwrap();
-    store.release(&former).await.unwrap();
-    assert!(store.renew(&lease).await.is_ok());
-    let error = on.acquire(&on.open().await, "b").await.unwrap_err();
-    assert!(error.to_string().contains("ci"), "{error}");
-}
-
-async fn leases_of_two_services_do_not_exclude_each_other(on: &On<'_>) {
-    let (store, lease) = on.held().await;
-    let ttl = on.harness.ttl();
-    store.acquire(&unique_service(), &owner("b"), ttl).await.unwrap();
-    assert!(store.renew(&lease).await.is_ok());
-}
-
-async fn the_longest_time_to_live_is_no_overflow(on: &On<'_>) {
-    let store = on.open().await;
-    let lease = store.acquire(&on.service, &owner("ci"), Duration::MAX).await.unwrap();
-    on.too_long().await;
-    assert!(store.renew(&lease).await.is_ok());
-    busy(on.acquire(&on.open().await, "b").await);
 }
 
 async fn what_was_appended_is_read_from_any_line_on(on: &On<'_>) {

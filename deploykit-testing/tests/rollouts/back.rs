@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use deploykit_core::{
     BlueGreen, Change, Context, Draft, Error, ErrorKind, GateUse, Judge, Outcome, Place, Result,
-    Routing, Strategy, Weight, gate_fn,
+    Rolling, Routing, Strategy, Weight, gate_fn,
 };
 use deploykit_testing::{Behaviour, Operation};
 use tokio::time::sleep;
@@ -145,4 +145,20 @@ async fn a_gate_that_is_set_up_wrongly_fails_at_once_and_says_why() {
         assert_eq!(measured.load(Ordering::Relaxed), 1);
         assert!(stage.world.violations().is_empty(), "{:?}", stage.world.violations());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_stable_lacked_gets_requests_again_when_it_comes_back_late() {
+    let stage = Stage::new();
+    stage.world.image("slow:1", Behaviour::good().starts_in(SECOND * 10)).unwrap();
+    let slow = stage.world.already_runs("slow", "slow:1", 3).unwrap();
+    let roll = Rolling::stop_first().min_ready(SECOND * 3_600);
+    let plan = stage.fresh().plan(&slow, &roll, Change::to("web:2")).await.unwrap();
+    let _ = stage.world.kill_task(&slow, Place::A, 0).unwrap();
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::Stop) >= 1).await;
+    rollout.abort("bob");
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "bob".to_owned() });
+    let there = stage.world.snapshot(&slow);
+    assert_eq!(there.places[&Place::A].healthy, 3, "{there}");
 }

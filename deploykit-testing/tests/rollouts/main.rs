@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod back;
+mod cloud;
+mod down;
 mod once;
 mod people;
 mod splits;
 mod stage;
 mod sweeps;
+mod together;

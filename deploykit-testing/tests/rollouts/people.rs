@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deploykit_core::{
-    BalancerCapability, BlueGreen, Change, ErrorKind, ImageRef, Launch, Measurement, Orchestrator,
-    OrchestratorCapability, Outcome, Place, Plan, Registry, Release, Rolling, RolloutId, Routing,
-    ServiceSpec, Step, gate_fn,
+    BalancerCapability, BlueGreen, Change, ErrorKind, ImageRef, Launch, Measurement, OnOrphan,
+    Orchestrator, OrchestratorCapability, Outcome, Place, Plan, Registry, Release, Rolling,
+    RolloutId, Routing, ServiceSpec, Step, gate_fn,
 };
 use deploykit_testing::{Blow, Fault, Operation, Part, Tap};
 use tokio::time::{sleep, timeout};
@@ -120,6 +120,18 @@ async fn a_place_that_somebody_scales_while_it_is_removed_goes_all_the_same() {
     let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
     assert_eq!(stage.whole(), Ok(Place::B));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_told_when_what_the_dead_left_takes_longer_than_he_waits() {
+    let (stage, tap) = (Stage::new(), Tap::new());
+    let plan = stage.plan(&careful().bake(SECOND * 3_600), "web:2").await;
+    let plan = plan.with_on_orphan(OnOrphan::Continue);
+    drop(stage.deployer(&tap).deploy(plan).await.unwrap());
+    stage.until(|world| world.snapshot(&stage.web).routing == Routing::all_to(Place::B)).await;
+    stage.orphan(&tap).await;
+    let waited = stage.fresh().wait_for_end(&stage.web, SECOND * 60).await;
+    assert_eq!(waited.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,4 +273,14 @@ async fn a_place_that_is_emptied_while_the_routing_to_it_does_not_show_gets_no_r
     let report = rollout.await.unwrap();
     let tally = traffic.stop().await;
     assert_eq!((report.outcome, tally.failed), (Outcome::RolledBack, 0), "{tally}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_leaves_no_task_for_a_while_says_that_requests_fail() {
+    let stage = Stage::new();
+    let only = stage.world.already_runs("only", "web:1", 1).unwrap();
+    for (strategy, fail) in [(Rolling::stop_first(), true), (Rolling::start_first(), false)] {
+        let plan = stage.fresh().plan(&only, &strategy, Change::to("web:2")).await.unwrap();
+        assert_eq!(plan.to_string().contains("requests fail"), fail, "{plan}");
+    }
 }

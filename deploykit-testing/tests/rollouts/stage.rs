@@ -23,7 +23,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// Three tasks of `web:1` serve in place A.
     pub(crate) fn new() -> Self {
-        let world = World::new(7);
+        Self::of_seed(7)
+    }
+
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        let world = World::new(seed);
         world.tune(|settings| settings.call_time = Duration::from_millis(2));
         for image in ["web:1", "web:2", "web:3"] {
             world.image(image, Behaviour::good()).unwrap();

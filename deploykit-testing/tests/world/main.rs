@@ -11,11 +11,14 @@ mod faults;
 mod gates;
 mod outside;
 mod publishing;
+mod room;
 mod routing;
 mod safety;
+mod stale;
 mod sticky;
 mod tasks;
 mod tcp;
+mod throttle;
 
 use std::time::Duration;
 

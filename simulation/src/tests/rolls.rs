@@ -22,6 +22,9 @@ pub(super) fn roll(pooled: bool, worker: bool) -> Case {
         version: Version::Good,
         routing_lag: 0,
         registration_lag: 50,
+        stale: 0,
+        throttle: None,
+        room: None,
         rate: 30,
         orphan: OnOrphan::Undo,
         hooks: vec![],
@@ -124,4 +127,28 @@ async fn a_roll_from_a_stable_that_was_broken_gets_back_to_that_and_says_so() {
     assert!(report.stable_was_unhealthy, "{report}");
     let left: Vec<_> = sky.world.snapshot(&sky.web).places.into_keys().collect();
     assert_eq!(left, [Place::A]);
+}
+
+#[test]
+fn a_roll_whose_tasks_are_healthy_for_moments_only_comes_to_its_end() {
+    let faults = vec![Fault {
+        side: Side::Any,
+        stage: None,
+        nth: 45,
+        times: 12,
+        blow: Harm::Fail(ErrorKind::Throttled),
+    }];
+    let (surge, unavailable) = (Amount::Count(0), Amount::Count(1));
+    passes(&Case {
+        seed: 7521,
+        count: 12,
+        way: Way::Rolling { surge, unavailable, pooled: true, min_ready: 0, watch: None },
+        version: Version::FlapsFast,
+        routing_lag: 20_000,
+        throttle: Some((8, 5)),
+        rate: 25,
+        orphan: OnOrphan::Continue,
+        faults,
+        ..roll(true, false)
+    });
 }

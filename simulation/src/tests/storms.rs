@@ -42,6 +42,18 @@ fn what_others_change_meanwhile_leaves_all_old_or_all_new() {
 }
 
 #[test]
+fn a_cloud_that_throttles_and_has_little_room_leaves_all_old_or_all_new() {
+    storm(Kind { throttle: true, replicas: true, ..Kind::default() });
+    storm(Kind { room: true, replicas: true, ..Kind::default() });
+}
+
+#[test]
+fn reads_that_are_old_leave_all_old_or_all_new() {
+    storm(Kind { stale: true, replicas: true, ..Kind::default() });
+    storm(Kind { stale: true, faults: true, steer: true, ..Kind::default() });
+}
+
+#[test]
 fn everything_at_once_leaves_all_old_or_all_new() {
     storm(Kind {
         steer: true,
@@ -50,5 +62,8 @@ fn everything_at_once_leaves_all_old_or_all_new() {
         hooks: true,
         versions: true,
         replicas: true,
+        throttle: true,
+        room: true,
+        stale: true,
     });
 }

@@ -1,0 +1,5 @@
+//! Answers of HAProxy.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| deploykit_fuzz::haproxy(data));

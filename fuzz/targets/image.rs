@@ -1,0 +1,5 @@
+//! Image references.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| deploykit_fuzz::image(data));

@@ -1,0 +1,5 @@
+//! Files of journals.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| deploykit_fuzz::store(data));
