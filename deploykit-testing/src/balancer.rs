@@ -1,5 +1,7 @@
 //! The load balancer of the world.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use deploykit_core::{
     BalancerCapability, BalancerState, Endpoint, Entry, Error, ErrorKind, LoadBalancer, Place,
@@ -87,6 +89,10 @@ impl LoadBalancer for WorldBalancer {
         };
         let what = || format!("{} of {place}", list(tasks));
         self.world.call(Operation::Drain, Some(service), what, drain).await
+    }
+
+    async fn changed(&self, service: &ServiceName, at_most: Duration) {
+        self.world.changed(service, at_most).await;
     }
 }
 

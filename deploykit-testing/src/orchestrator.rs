@@ -97,13 +97,7 @@ impl Orchestrator for WorldOrchestrator {
     }
 
     async fn changed(&self, service: &ServiceName, at_most: Duration) {
-        let next = |state: &State| {
-            let latest = state.now.saturating_add(at_most);
-            let number = state.find(service.as_str());
-            let next = number.and_then(|number| state.next_change(number));
-            next.map_or(latest, |next| next.min(latest))
-        };
-        self.world.changed_or(next).await;
+        self.world.changed(service, at_most).await;
     }
 }
 

@@ -24,6 +24,9 @@ use crate::settings::Settings;
 use crate::tasks::{Moment, Task};
 use crate::traffic::Source;
 
+/// How often is to be looked at what nobody reports.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// A point in time: so long after the world began.
 pub(crate) type At = Duration;
 
@@ -168,8 +171,17 @@ impl State {
         self.now = self.now.max(to);
     }
 
+    /// When whoever waits for a change of a service has to look again, unless somebody changes something before.
+    pub(crate) fn next_look(&self, service: &ServiceName, at_most: Duration) -> At {
+        // Reads that are old show later what happens now, and nobody reports that.
+        let at_most = if self.settings.stale_reads.is_zero() { at_most } else { at_most.min(LOOK) };
+        let latest = self.now.saturating_add(at_most);
+        let next = self.find(service.as_str()).and_then(|number| self.next_change(number));
+        next.map_or(latest, |next| next.min(latest))
+    }
+
     /// When something about a service is going to change that its orchestrator or balancer shows, as far as is known.
-    pub(crate) fn next_change(&self, number: usize) -> Option<At> {
+    fn next_change(&self, number: usize) -> Option<At> {
         let queued = self.queue.iter().filter_map(|Reverse(next)| {
             let concerns = match next.event {
                 // Whoever goes makes room for others.

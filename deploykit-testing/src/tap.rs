@@ -381,6 +381,10 @@ impl<T: LoadBalancer> LoadBalancer for Tapped<T> {
         let call = self.inner.drain(service, place, tasks);
         self.tap.mutate(service, Mutation::Drain(place), "drain", call).await
     }
+
+    async fn changed(&self, service: &ServiceName, at_most: Duration) {
+        self.tap.living(self.inner.changed(service, at_most)).await;
+    }
 }
 
 #[async_trait]

@@ -306,11 +306,11 @@ impl World {
         self.shared.changed.notify_waiters();
     }
 
-    /// Waits until somebody changes something, or for a point in time.
-    pub(crate) async fn changed_or(&self, deadline: impl FnOnce(&State) -> At) {
+    /// Waits until something about a service changes, for at most so long.
+    pub(crate) async fn changed(&self, service: &ServiceName, at_most: Duration) {
         // Made first: it notices what is changed from here on.
         let changed = self.shared.changed.notified();
-        let at = deadline(&self.lock());
+        let at = self.lock().next_look(service, at_most);
         tokio::select! {
             biased;
             () = changed => {}

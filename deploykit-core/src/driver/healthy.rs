@@ -13,8 +13,10 @@ use crate::provider::{Endpoint, TargetHealth, TaskState};
 use crate::routing::Routing;
 use crate::time::{Timestamp, human};
 
-/// How long nothing is looked at when nobody reports a change.
+/// How long nothing is looked at while something is awaited, or is not as it should be, and nobody reports a change.
 const QUIET: Duration = Duration::from_millis(500);
+/// The same while all is well: no provider can lose its reports for longer.
+const CALM: Duration = Duration::from_secs(5);
 /// The same while only the balancer's own checks are awaited, which report nothing.
 const CHECKS: Duration = Duration::from_millis(20);
 /// How long a task may stay dead before the candidate is given up: a provider that restarts it gets this chance.
@@ -148,7 +150,19 @@ impl Performer {
                 )
                 .with_hint("if it only needs longer, give it more time"));
             }
-            self.providers.orchestrator.changed(&self.service, at_most.min(left)).await;
+            self.changed(at_most.min(left)).await;
+        }
+    }
+
+    /// Returns when a provider reports a change, and after `at_most` anyway.
+    async fn changed(&self, at_most: Duration) {
+        let tasks = self.providers.orchestrator.changed(&self.service, at_most);
+        match &self.providers.balancer {
+            Some(balancer) => tokio::select! {
+                () = tasks => {}
+                () = balancer.changed(&self.service, at_most) => {}
+            },
+            None => tasks.await,
         }
     }
 
@@ -157,6 +171,7 @@ impl Performer {
     pub(super) async fn guard(&self, place: Place, count: u32, routing: Option<Routing>) -> Error {
         let (mut lacking, mut foreign) = (Lacking::default(), 0);
         loop {
+            let mut at_most = QUIET;
             match self.look(place).await {
                 Ok(look) => {
                     self.show_tasks(place, look.takes_requests(), count);
@@ -174,13 +189,16 @@ impl Performer {
                     if let Some(error) = lacking.look(place, &look, count, self.now()) {
                         return error;
                     }
+                    if look.takes_requests() >= count && !other {
+                        at_most = CALM;
+                    }
                 }
                 // What cannot be seen says nothing about the candidate.
                 Err(error) => {
                     tracing::debug!(error = error.report(), "the candidate cannot be seen")
                 }
             }
-            self.providers.orchestrator.changed(&self.service, QUIET).await;
+            self.changed(at_most).await;
         }
     }
 

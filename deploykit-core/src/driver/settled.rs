@@ -135,4 +135,7 @@ impl LoadBalancer for Settled<dyn LoadBalancer> {
         let _changing = Changing(self, service);
         self.provider.drain(service, place, tasks).await
     }
+    async fn changed(&self, service: &ServiceName, at_most: Duration) {
+        self.provider.changed(service, at_most).await
+    }
 }

@@ -68,6 +68,16 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// **Contract.** Returns at once; [`observe`](Self::observe) shows what is still in flight. A task that is not
     /// known, or is in another place, is skipped.
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()>;
+
+    /// Returns when something that [`observe`](Self::observe) shows of the service may have changed since the call began, and
+    /// after `at_most` anyway.
+    ///
+    /// A backend with events returns on them; one without, by this default, after half a second. It is how late a candidate that
+    /// is watched is found to have lost its requests. Never an error: the next look tells.
+    async fn changed(&self, service: &ServiceName, at_most: Duration) {
+        let _ = service;
+        tokio::time::sleep(at_most.min(Duration::from_millis(500))).await;
+    }
 }
 
 /// What a balancer can do.

@@ -91,6 +91,9 @@ macro_rules! forward {
             async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
                 (**self).drain(service, place, tasks).await
             }
+            async fn changed(&self, service: &ServiceName, at_most: Duration) {
+                (**self).changed(service, at_most).await;
+            }
         }
 
         #[async_trait]

@@ -115,6 +115,8 @@ macro_rules! __promises_of_a_balancer {
             draining_what_is_not_known_changes_nothing
             draining_targets_stay_so_when_they_are_set_again
             a_target_that_drained_and_went_is_new_when_it_comes_back
+            a_wait_for_a_change_ends_by_its_bound
+            a_routing_ends_the_wait_for_a_change
         ;
         weighted:
             shares_are_read_back

@@ -1,5 +1,7 @@
 //! What a load balancer promises about where requests go, those of testers too.
 
+use std::time::Duration;
+
 use deploykit_core::{BalancerState, ErrorKind, Place, Routing, Weight};
 use futures::future::join;
 
@@ -212,4 +214,17 @@ pub(super) async fn a_test_route_is_unsupported_where_there_is_none(on: &On<'_>)
     let error = on.test(&on.first, Some(Place::A)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     on.test(&on.first, None).await.unwrap();
+}
+
+pub(super) async fn a_wait_for_a_change_ends_by_its_bound(on: &On<'_>) {
+    let wait = on.first.changed(&on.service, Duration::from_millis(10));
+    within(on.patience(), "nothing has changed for 10 ms", wait).await;
+}
+
+pub(super) async fn a_routing_ends_the_wait_for_a_change(on: &On<'_>) {
+    on.live().await;
+    let wait = on.second.changed(&on.service, Duration::from_secs(86_400));
+    let routing = Routing::all_to(Place::B);
+    let both = join(wait, on.route(&on.first, &routing));
+    within(on.patience(), "the routing shows", both).await.1.unwrap();
 }
