@@ -72,7 +72,6 @@ fn deployer(world: &World, store: &MemoryStore, tap: &Tap) -> Deployer {
         .balancer(tap.wrap(world.balancer()))
         .store(tap.wrap(store.clone()))
         .clock(world.clock())
-        .gate("live", world.http_gate("/").live())
         .build()
 }
 
@@ -85,7 +84,7 @@ async fn canary(seed: u64) {
     let steps = steps.map(|share| (Weight::thousandths(share).unwrap(), MINUTE));
     let canary = Canary::steps(steps).watch([gate]);
     let traffic = world.start_traffic(&web, Traffic::per_second(1));
-    let deployer = deployer(&world, &MemoryStore::new(), &Tap::new());
+    let deployer = world.deployer().gate("live", world.http_gate("/").live()).build();
     let rollout = deployer.rollout(&web, &canary, Change::to("web:2")).await.unwrap();
     assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
     world.assert_safe();

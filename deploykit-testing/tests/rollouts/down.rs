@@ -60,11 +60,11 @@ async fn a_provider_that_is_down_is_asked_by_one_caller_now_and_then() {
     let fleet = Fleet::new();
     let rollouts = fleet.begin(&BlueGreen::new().bake(SECOND * 600)).await;
     sleep(SECOND * 30).await;
-    let watching = fleet.looks_within(SECOND * 60).await;
     fleet.world.fail(Fault::error(Operation::ObserveTasks, ErrorKind::Unavailable).always());
     sleep(SECOND * 30).await;
     let down = fleet.looks_within(SECOND * 60).await;
-    assert!(watching > 1_000 && down < 60, "{watching} looks, and {down} while it was down");
+    // What cannot be seen is looked at each half second, by each of them for itself.
+    assert!((1..60).contains(&down), "{down} looks while it was down");
     fleet.world.heal();
     all_are_promoted(rollouts).await;
 }
