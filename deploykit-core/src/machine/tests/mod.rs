@@ -4,6 +4,7 @@ mod forward;
 mod hooks;
 mod jobs;
 mod recovery;
+mod speed;
 mod steering;
 mod strategies;
 mod undo;
@@ -88,6 +89,8 @@ struct Run {
     machine: Machine,
     now: Timestamp,
     journal: Vec<Record>,
+    /// What happened and is not journaled as well, for whoever wants it.
+    all: Option<Vec<Record>>,
     /// The calls answered so far, waits and measurements left out.
     calls: Vec<String>,
     stable: (u32, u32),
@@ -103,6 +106,7 @@ impl Run {
             machine: Machine::new(plan, RolloutId::new("web-1")),
             now: Timestamp::from_millis(1_000_000),
             journal: Vec::new(),
+            all: None,
             calls: Vec::new(),
             stable: (2, 2),
             lists_stable: true,
@@ -119,6 +123,7 @@ impl Run {
             self.journal.push(record.clone());
         }
         self.machine.apply(&record);
+        self.all.iter_mut().for_each(|all| all.push(record.clone()));
     }
 
     /// The first wish that is not a guard, the end of a pause or a gate's deadline while a gate can be measured.
