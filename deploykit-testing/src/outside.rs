@@ -46,10 +46,11 @@ impl State {
             let at = self.last_due_at(number, *task).unwrap_or(self.now);
             self.foresee(number, *task, at, Moment::Leave);
         }
+        let there = self.task_numbers(number, place);
         let missing = wanted.saturating_sub(living.len());
         self.start_tasks(number, place, u32::try_from(missing).unwrap_or(u32::MAX));
         for task in self.task_numbers(number, place) {
-            if self.task(number, task).is_some_and(|task| task.gone_at.is_none()) {
+            if !there.contains(&task) {
                 self.register_target(number, place, task);
             }
         }

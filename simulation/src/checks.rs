@@ -137,15 +137,26 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
     let flaps = matches!(case.version, Version::Flaps | Version::FlapsFast);
     let is_slow = case.faults.iter().any(|fault| matches!(fault.blow, Harm::Slow(_)));
     let is_late = is_slow || case.stale > 0;
+    // What is done follows what was read right before; a provider that throttles lets wait for some seconds between the two.
+    let reach = SECOND * if case.throttle.is_some() { 10 } else { 1 };
+    let routed = |found: &Violation| {
+        case.deeds.iter().any(|(at, deed)| {
+            let since = found.at.checked_sub(Duration::from_millis(*at));
+            matches!(deed, Deed::Route(_)) && since.is_some_and(|since| since < reach)
+        })
+    };
     let counts = |found: &&Violation| match found.breach {
         // Whoever is given more tasks by somebody else needs no more of them than stable has; and a stable that lacked a task
         // when the rollout began is not waited for longer than the others.
         Breach::BelowCapacity => !(scaled || lacked),
         // What somebody else registers while a call is on its way, or was made by an old read, that call does not know.
-        Breach::NotDrained => !(scaled && is_late),
+        Breach::NotDrained => !(scaled && (is_late || found.what.ends_with("with 0 requests"))),
         // What was healthy when a call was made, or by the read that led to it, may not be any more when it arrives.
         Breach::NoHealthyTarget => {
-            !(flaps || case.version.is_treacherous() && is_late || scaled && case.stale > 0)
+            !(flaps
+                || case.version.is_treacherous() && is_late
+                || scaled && case.stale > 0
+                || routed(found))
         }
         _ => true,
     };

@@ -336,7 +336,7 @@ impl Deployer {
             Timestamp::default(),
             updates,
         );
-        performer.drain(held.place, &[], super::planning::MAKE_ROOM).await?;
+        performer.drain(held.place, &[], false, super::planning::MAKE_ROOM).await?;
         performer.retire(held.place).await?;
         let entry = Entry::Settled { at: self.providers.clock.now(), place: held.place };
         self.history_writer(lease, ledger.length).append(line(&entry)?).await?;

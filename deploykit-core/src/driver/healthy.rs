@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::perform::{Answer, Performer};
+use super::perform::{Answer, Performer, Providers};
 use super::retry::Patience;
 use super::routes::foreign_routing;
 use super::update::UpdateKind;
@@ -212,7 +212,14 @@ impl Performer {
 
     /// Looks at a place, and gives the balancer the targets that it has.
     async fn look(&self, place: Place) -> Result<Look> {
-        let orchestrator = &self.providers.orchestrator;
+        let Providers { orchestrator, balancer, .. } = &*self.providers;
+        // Read before the tasks: a target without a task is then one that is gone, not one that somebody has just added.
+        let seen = match balancer {
+            Some(balancer) => {
+                Some(balancer.quick("observe the balancer", balancer.observe(&self.service)).await?)
+            }
+            None => None,
+        };
         let state =
             orchestrator.quick("observe the tasks", orchestrator.observe(&self.service)).await?;
         let Some(state) = state.place(place) else {
@@ -230,7 +237,7 @@ impl Performer {
             _ => None,
         });
         let (ready, trouble) = (state.ready(), state.trouble());
-        let Some(balancer) = &self.providers.balancer else {
+        let Some((balancer, mut seen)) = balancer.as_ref().zip(seen) else {
             return Ok(Look {
                 desired: state.desired,
                 ready,
@@ -240,8 +247,6 @@ impl Performer {
                 routing: None,
             });
         };
-        let mut seen =
-            balancer.quick("observe the balancer", balancer.observe(&self.service)).await?;
         let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
         // A target that was draining takes no requests again before it was removed: it is, once it is idle, and the next look
         // adds it anew.

@@ -138,7 +138,9 @@ impl Performer {
                 self.sleep_until(until).await;
                 Ok(Answer::Done(None))
             }
-            Call::Drain { place, tasks, within } => self.drain(place, &tasks, within).await,
+            Call::Drain { place, tasks, others, within } => {
+                self.drain(place, &tasks, others, within).await
+            }
             Call::Stop { place, tasks } => self.stop(place, &tasks).await,
             Call::Ask { approver, until } => self.ask(&approver, until).await,
             Call::Hook { hook, point, why, until } => {

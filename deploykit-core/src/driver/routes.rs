@@ -10,7 +10,7 @@ use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Change;
 use crate::name::{Place, TaskId};
-use crate::provider::{BalancerState, Endpoint};
+use crate::provider::{BalancerState, Endpoint, Target, TargetHealth};
 use crate::routing::{Routing, Weight};
 use crate::time::Timestamp;
 
@@ -51,6 +51,12 @@ impl Performer {
             {
                 let what = format!("place {candidate} has no healthy target to send requests to");
                 return Err(Error::new(ErrorKind::Unhealthy, what).with_temporary(true));
+            }
+            if let Some(stable) = change.needs
+                && state.healthy(stable) == 0
+            {
+                let what = format!("place {stable} has no healthy target to take requests back");
+                return Err(Error::new(ErrorKind::Unhealthy, what));
             }
             // What we set ourselves is lag; anything else, seen twice running, is somebody else's change.
             if change.ours.contains(routing) {
@@ -156,47 +162,52 @@ impl Performer {
         }
     }
 
-    /// Drains these tasks of a place, all where none are named, and removes them from the balancer.
+    /// Drains these tasks of a place, all where none are named, and removes them from the balancer. Where there have to be
+    /// `others`, that is `Unhealthy` when requests would find nobody else.
     pub(crate) async fn drain(
         &self,
         place: Place,
         tasks: &[TaskId],
+        others: bool,
         within: Duration,
     ) -> Result<Answer> {
         let Some(balancer) = &self.providers.balancer else {
             return Ok(Answer::Done(None));
         };
-        let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
-        let (mut note, mut routed) = (None, 0);
-        let mut until = self.now();
-        let kept = loop {
-            let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
-            let state = self.insist(INSIST, read).await?;
-            // What is to be removed gets no requests, unless somebody else sends them there.
-            if tasks.is_empty() && state.routing.weight(place) != Weight::NONE {
-                routed += 1;
-                if routed >= SETTLED {
-                    return Err(foreign_routing(&state.routing));
-                }
-                sleep(FIRST_READ).await;
-                continue;
+        let leaves = |target: &Target| {
+            target.place == place && (tasks.is_empty() || tasks.contains(&target.task))
+        };
+        // Read anew at each attempt: much can happen while the balancer does not answer.
+        let begin = || async {
+            let state = self.left_alone(place, tasks).await?;
+            if others && takes_all(&state, place, &leaves) {
+                let what = format!(
+                    "place {place}, which gets requests, would have no healthy target left"
+                );
+                return Err(Error::new(ErrorKind::Unhealthy, what));
             }
-            let (leaving, kept): (Vec<_>, Vec<_>) = state
-                .targets_of(place)
-                .partition(|target| tasks.is_empty() || tasks.contains(&target.task));
+            let leaving = state.targets.iter().filter(|target| leaves(target));
+            let names: Vec<TaskId> = leaving.map(|target| target.task.clone()).collect();
+            if !names.is_empty() {
+                balancer.quick("drain", balancer.drain(&self.service, place, &names)).await?;
+            }
+            Ok(names)
+        };
+        if self.insist(INSIST, begin).await?.is_empty() {
+            return Ok(Answer::Done(None));
+        }
+        let until = self.now().plus(within);
+        let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
+        let mut note = None;
+        let kept = loop {
+            let state = self.insist(INSIST, || self.left_alone(place, tasks)).await?;
+            let (leaving, kept): (Vec<_>, Vec<_>) =
+                state.targets_of(place).partition(|target| leaves(target));
             if leaving.is_empty() {
                 return Ok(Answer::Done(None));
             }
-            if shown.is_none() {
-                let names: Vec<TaskId> = leaving.iter().map(|target| target.task.clone()).collect();
-                let drain =
-                    || balancer.quick("drain", balancer.drain(&self.service, place, &names));
-                self.insist(INSIST, drain).await?;
-                until = self.now().plus(within);
-            }
             let requests = leaving.iter().map(|target| target.in_flight).sum();
-            // The first count was read before the draining began.
-            idle = if shown.is_some() && requests == 0 { idle + 1 } else { 0 };
+            idle = if requests == 0 { idle + 1 } else { 0 };
             if shown.replace(requests) != Some(requests) {
                 self.show(UpdateKind::InFlight { place, requests });
             }
@@ -218,6 +229,38 @@ impl Performer {
         self.insist(INSIST, remove).await?;
         Ok(Answer::Done(note))
     }
+
+    /// What the balancer shows. A whole place that is to be removed gets no requests, unless somebody else sends them there:
+    /// that is `Foreign`.
+    async fn left_alone(&self, place: Place, tasks: &[TaskId]) -> Result<BalancerState> {
+        let balancer = self.balancer()?;
+        let mut routed = 0;
+        loop {
+            let state =
+                balancer.quick("read the balancer", balancer.observe(&self.service)).await?;
+            if !tasks.is_empty() || state.routing.weight(place) == Weight::NONE {
+                return Ok(state);
+            }
+            routed += 1;
+            if routed >= SETTLED {
+                return Err(foreign_routing(&state.routing));
+            }
+            sleep(FIRST_READ).await;
+        }
+    }
+}
+
+/// Whether requests that come to a place find a healthy target now, and none any more without those that leave.
+fn takes_all(state: &BalancerState, place: Place, leaves: &impl Fn(&Target) -> bool) -> bool {
+    let pooled = state.routing == Routing::Pooled;
+    if !pooled && state.routing.weight(place) == Weight::NONE {
+        return false;
+    }
+    let healthy = state.targets.iter().filter(|target| {
+        target.health == TargetHealth::Healthy && (pooled || target.place == place)
+    });
+    let (leaving, left): (Vec<_>, Vec<_>) = healthy.partition(|target| leaves(target));
+    !leaving.is_empty() && left.is_empty()
 }
 
 pub(super) fn foreign_routing(routing: &Routing) -> Error {

@@ -52,7 +52,7 @@ pub(crate) enum Call {
     Guard { place: Place, count: u32, routing: Option<Routing> },
     /// Take tasks of a place out of rotation, all where none are named, and wait until they answer no request any more,
     /// or for a time: from when they got no more requests, so that whatever delays the call costs the requests nothing.
-    Drain { place: Place, tasks: Vec<TaskId>, within: Duration },
+    Drain { place: Place, tasks: Vec<TaskId>, others: bool, within: Duration },
     /// Mutation: stop tasks.
     Stop { place: Place, tasks: Vec<TaskId> },
     /// Ask an approver; answered by `Approved` or `Rejected`.
@@ -91,6 +91,8 @@ pub(crate) struct Change {
     pub(crate) ours: Vec<Routing>,
     /// On the way back: a routing of somebody else's that does not include this place is left as it is.
     pub(crate) leaving: Option<Place>,
+    /// On the way back: a place that has to have a healthy target when requests are sent to it.
+    pub(crate) needs: Option<Place>,
     /// Whether another change may have been accepted that was never read back: what is read now may be older than it.
     pub(crate) unconfirmed: bool,
 }

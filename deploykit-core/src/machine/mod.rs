@@ -252,7 +252,9 @@ impl Machine {
                     if *kind == ErrorKind::Uncertain {
                         self.uncertain(error);
                     }
-                    self.failed(error.clone());
+                    if *kind != ErrorKind::Unhealthy || !self.brings_back_first() {
+                        self.failed(error.clone());
+                    }
                 }
             }
             Event::Measured { effect, measurement, passes_before, .. } => {

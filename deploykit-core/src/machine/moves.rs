@@ -95,13 +95,7 @@ impl Machine {
                 let place = self.plan.candidate;
                 match self.op {
                     Some(Op::AwaitHealthy { .. }) if self.now < self.facts.stable_until => {
-                        // A roll looks anew by itself, and knows its bounds.
-                        let roll = |op: &Op| matches!(op, Op::Roll { .. });
-                        match self.queue.iter().position(roll) {
-                            Some(at) => drop(self.queue.drain(..at)),
-                            None => self.queue.push_front(op::BRING_BACK),
-                        }
-                        self.next();
+                        self.look_anew(None);
                     }
                     Some(
                         Op::Ensure { .. }
@@ -147,6 +141,32 @@ impl Machine {
             }
             Phase::Ended(..) => {}
         }
+    }
+
+    /// On the way back stable was well, and is not any more: it is brought back before anything else is taken from it.
+    pub(super) fn brings_back_first(&mut self) -> bool {
+        let can = matches!(self.phase, Phase::Undo(_)) && self.now < self.facts.stable_until;
+        match self
+            .op
+            .take_if(|op| can && matches!(op, Op::Route { .. } | Op::Drain { others: true, .. }))
+        {
+            Some(op) => self.look_anew(Some(op)),
+            None => return false,
+        }
+        true
+    }
+
+    /// Looks at stable again, brings it back, and goes on with this. A roll does so by itself, and knows its bounds.
+    fn look_anew(&mut self, then: Option<Op>) {
+        let roll = |op: &Op| matches!(op, Op::Roll { .. });
+        match self.queue.iter().position(roll) {
+            Some(at) => drop(self.queue.drain(..at)),
+            None => {
+                then.into_iter().for_each(|op| self.queue.push_front(op));
+                self.queue.push_front(op::BRING_BACK);
+            }
+        }
+        self.next();
     }
 
     /// Undoes, at once or as soon as the mutation in flight is answered.

@@ -48,7 +48,7 @@ pub(super) enum Op {
     /// Somebody approves.
     Approve { approver: Option<ApproverName>, within: Duration, gates: Vec<GateUse> },
     /// The requests of tasks end; of all tasks of the place where none are named.
-    Drain { place: Place, tasks: Vec<TaskId>, within: Duration },
+    Drain { place: Place, tasks: Vec<TaskId>, others: bool, within: Duration },
     /// A place is removed.
     Retire { place: Place },
 }
@@ -176,7 +176,7 @@ fn of_step_alone(plan: &Plan, step: &Step, facts: &Facts) -> Vec<Op> {
         Step::Hold { time } => vec![Op::Hold { time: *time }],
         Step::Retire { drain, .. } => match facts.held_place(plan) {
             Some(place) => {
-                vec![Op::Drain { place, tasks: Vec::new(), within: *drain }, Op::Retire { place }]
+                vec![all_of(place, *drain), Op::Retire { place }]
             }
             None => Vec::new(),
         },
@@ -205,11 +205,16 @@ pub(super) fn of_undo(plan: &Plan, facts: &Facts) -> Vec<Op> {
         ops.push(Op::Test { place: None });
     }
     if facts.launched {
-        ops.push(Op::Drain { place: candidate, tasks: Vec::new(), within: drain(plan) });
+        ops.push(all_of(candidate, drain(plan)));
         ops.push(Op::Retire { place: candidate });
     }
     ops.extend(at_point(plan, Point::OnUndone, "undo", facts));
     ops
+}
+
+/// Drains a whole place.
+fn all_of(place: Place, within: Duration) -> Op {
+    Op::Drain { place, tasks: Vec::new(), others: false, within }
 }
 
 /// The routing that gives the candidate this share.

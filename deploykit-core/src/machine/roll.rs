@@ -3,8 +3,10 @@
 //! The arithmetic is that of Kubernetes' deployment controller: how many may be started follows from the surge, how many
 //! may be stopped from what has to stay available, and tasks that are not ready go first.
 
+use std::time::Duration;
+
 use super::event::{Seen, Survey};
-use super::op::{Op, Side};
+use super::op::{COMING_BACK, LOOK_ANEW, Op, Side};
 use super::{
     Machine,
     facts::{Rolled, Span},
@@ -98,14 +100,27 @@ impl Machine {
             ready: new_tasks.ready.saturating_add(lacked).min(new_tasks.desired),
             ..new_tasks
         };
-        let healthy = |count: u32, within| Op::AwaitHealthy {
+        let (within, again) = match to {
+            Side::Candidate => (roll.within, roll.within),
+            // There may be no room for stable before tasks of the candidate have gone.
+            Side::Stable => (COMING_BACK, LOOK_ANEW),
+        };
+        let healthy = |count: u32, within: Duration| Op::AwaitHealthy {
             side: to,
             place: new,
             count: count.saturating_sub(lacked),
-            within,
+            within: within.min(again),
         };
         let mut ops = Vec::new();
-        match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
+        let waits = self.facts.roll.and_then(|rolling| rolling.waits);
+        let waited = waits.is_some_and(|since| self.now.since(since) >= LOOK_ANEW);
+        let dead = old_tasks.desired.saturating_sub(old_tasks.ready);
+        let (next, awaited) = match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
+            // What of the candidate is not ready may take up the room that stable waits for.
+            Batch::Await(_) if to == Side::Stable && dead > 0 && waited => (Batch::Stop(dead), 0),
+            next => (next, new_tasks.desired),
+        };
+        match next {
             Batch::Over => {
                 if lacked > 0 {
                     self.await_lacking_last(new, rolling.desired);
@@ -115,7 +130,7 @@ impl Machine {
             Batch::Await(count) => {
                 // Tasks that are healthy at one look and not at the next are awaited once, not again and again.
                 let since = self.waits_since();
-                let within = roll.within.saturating_sub(self.now.since(since));
+                let within = within.saturating_sub(self.now.since(since));
                 // One that is not ready may be dead for good and count all the same.
                 if to == Side::Stable && as_good.ready < count {
                     ops.push(Op::Launch { place: new, count });
@@ -128,7 +143,7 @@ impl Machine {
                     ops.push(Op::Register { side: to });
                 }
                 ops.push(Op::Launch { place: new, count });
-                ops.push(healthy(count, roll.within));
+                ops.push(healthy(count, within));
                 if to == Side::Candidate && !roll.min_ready.is_zero() {
                     // What is watched has its share of the requests.
                     ops.extend(self.share(&roll, from, old_tasks.ready, new, count, to));
@@ -143,16 +158,17 @@ impl Machine {
                     })
                     .cloned()
                     .collect();
-                let dead = old_tasks.desired.saturating_sub(old_tasks.ready).min(count);
-                let left = old_tasks.ready.saturating_sub(count - dead);
+                let left = old_tasks.ready.saturating_sub(count - dead.min(count));
                 // A task can be ready without the balancer knowing it: what was being drained when the roll turned back, or
                 // was launched by a deployer that died.
-                if new_tasks.desired > 0 {
-                    ops.push(healthy(new_tasks.desired, roll.within));
+                if awaited > 0 {
+                    ops.push(healthy(awaited, within));
+                    ops.extend(self.share(&roll, from, left, new, new_tasks.ready, to));
                 }
-                ops.extend(self.share(&roll, from, left, new, new_tasks.ready, to));
                 self.may_have(other(to), old_seen.map_or(0, |seen| seen.desired) - count);
-                ops.push(Op::Drain { place: from, tasks: stop.clone(), within: roll.drain });
+                let others = left > 0 || new_tasks.ready > 0;
+                let (tasks, within) = (stop.clone(), roll.drain);
+                ops.push(Op::Drain { place: from, tasks, others, within });
                 ops.push(Op::Stop { place: from, tasks: stop });
             }
         }
@@ -200,12 +216,11 @@ impl Machine {
         });
         let added = if fewest.is_none_or(|fewest| goes < fewest) { 0 } else { added };
         let fewest = Some(fewest.map_or(goes, |fewest| fewest.min(goes)));
-        let needed = candidate;
+        self.facts.needed = candidate;
         let waits = self.facts.roll.and_then(|before| before.waits);
         let (stable, candidate) = (Span::exactly(stable), Span::exactly(candidate));
         let rolling = Rolled { desired, changed, stable, candidate, fewest, added, waits };
         self.facts.roll = Some(rolling);
-        self.facts.needed = needed;
         rolling
     }
 

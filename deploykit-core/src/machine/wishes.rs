@@ -4,7 +4,7 @@ use super::effect::{Call, Change, Effect, EffectId};
 use super::op::{LOOK_ANEW, Op, Side};
 use super::{DEADLINE, FIRST_GATE, GUARD, LONGEST_PAUSE, MAIN, Machine, PAUSE, Phase};
 use crate::name::{Place, RevisionId};
-use crate::routing::Routing;
+use crate::routing::{Routing, Weight};
 
 impl Machine {
     /// What is wanted now. Whatever is not in it any more is to be cancelled, unless it is a mutation.
@@ -79,10 +79,15 @@ impl Machine {
             },
             Op::Route { to, undoing } => {
                 let ours = self.facts.routings.clone();
+                // One that had none when the rollout began cannot be waited for.
+                let stable = self.facts.stable.as_ref().filter(|stable| stable.ready > 0);
+                let stable = stable.map(|stable| stable.place);
+                let needs = stable.filter(|place| *undoing && to.weight(*place) != Weight::NONE);
                 Call::Route(Change {
                     to: to.clone(),
                     ours,
                     leaving: undoing.then_some(self.plan.candidate),
+                    needs,
                     unconfirmed: self.unconfirmed,
                 })
             }
@@ -104,9 +109,12 @@ impl Machine {
                 Call::Wait { until: self.entered.plus(time.saturating_add(self.pause_time)) }
             }
             Op::Promote | Op::Hold { .. } => Call::Decide,
-            Op::Drain { place, tasks, within } => {
-                Call::Drain { place: *place, tasks: tasks.clone(), within: *within }
-            }
+            Op::Drain { place, tasks, others, within } => Call::Drain {
+                place: *place,
+                tasks: tasks.clone(),
+                others: *others,
+                within: *within,
+            },
             Op::Stop { place, tasks } => Call::Stop { place: *place, tasks: tasks.clone() },
             Op::Approve { approver, within, .. } => {
                 Call::Ask { approver: approver.clone()?, until: self.entered.plus(*within) }

@@ -37,6 +37,7 @@ fn cost((plan, events): &(Plan, Vec<Record>)) -> f64 {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "who asks for the figure gets it")]
 fn an_event_costs_the_same_however_many_came_before() {
     let (short, long) = (events(50), events(1_500));
     let (few, many) = (cost(&short), cost(&long));
