@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use deploykit_core::{Outcome, Place, Plan, Report, Routing, Step, Weight};
+use deploykit_core::{ErrorKind, Outcome, Place, Plan, Report, Routing, Step, Weight};
 use deploykit_testing::{Breach, Mutation, PlaceSnapshot, Snapshot, Violation, World};
 
-use crate::case::{self, Case, Deed, Harm, SECOND, Version, Way};
+use crate::case::{self, Case, Deed, Harm, SECOND, Way};
 
 /// What is wrong with a case.
 #[derive(Clone, Debug)]
@@ -134,30 +134,33 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
     let scaled = case.has(|deed| matches!(deed, Deed::Scale(..)));
     let is_roll = matches!(case.way, Way::Rolling { .. });
     let lacked = is_roll && case.has(|deed| matches!(deed, Deed::Kill(Place::A, _)));
-    let flaps = matches!(case.version, Version::Flaps | Version::FlapsFast);
-    let is_slow = case.faults.iter().any(|fault| matches!(fault.blow, Harm::Slow(_)));
-    let is_late = is_slow || case.stale > 0;
-    // What is done follows what was read right before; a provider that throttles lets wait for some seconds between the two.
-    let reach = SECOND * if case.throttle.is_some() { 10 } else { 1 };
-    let routed = |found: &Violation| {
+    let throttled = case.throttle.is_some()
+        || case.faults.iter().any(|fault| fault.blow == Harm::Fail(ErrorKind::Throttled));
+    // What is done follows what was read right before, and somebody can be faster; a provider that throttles lets wait for some
+    // seconds between the two, what is read may be old, and a call may be long on its way.
+    let slow = case.faults.iter().filter_map(|fault| match fault.blow {
+        Harm::Slow(time) => Some(time),
+        _ => None,
+    });
+    let slowest = slow.max().unwrap_or_default();
+    let wait = if throttled { 10_000 } else { 0 };
+    let reach = Duration::from_millis(100 + case.stale + slowest + wait);
+    let meanwhile = |found: &Violation| {
         case.deeds.iter().any(|(at, deed)| {
             let since = found.at.checked_sub(Duration::from_millis(*at));
-            matches!(deed, Deed::Route(_)) && since.is_some_and(|since| since < reach)
+            matches!(deed, Deed::Route(_) | Deed::Scale(..) | Deed::Kill(..))
+                && since.is_some_and(|since| since < reach)
         })
     };
+    let is_late = slowest > 0 || throttled || case.stale > 0;
     let counts = |found: &&Violation| match found.breach {
         // Whoever is given more tasks by somebody else needs no more of them than stable has; and a stable that lacked a task
-        // when the rollout began is not waited for longer than the others.
-        Breach::BelowCapacity => !(scaled || lacked),
+        // when the rollout began is not waited for longer than the others. Where there is no room, the requests follow the tasks.
+        Breach::BelowCapacity => !(scaled || lacked || is_roll && case.room.is_some()),
         // What somebody else registers while a call is on its way, or was made by an old read, that call does not know.
         Breach::NotDrained => !(scaled && (is_late || found.what.ends_with("with 0 requests"))),
-        // What was healthy when a call was made, or by the read that led to it, may not be any more when it arrives.
-        Breach::NoHealthyTarget => {
-            !(flaps
-                || case.version.is_treacherous() && is_late
-                || scaled && case.stale > 0
-                || routed(found))
-        }
+        // What was healthy by the read that led to a call may not be any more when it arrives.
+        Breach::NoHealthyTarget => !(case.version.is_treacherous() || meanwhile(found)),
         _ => true,
     };
     world.violations().iter().filter(counts).map(ToString::to_string).collect()

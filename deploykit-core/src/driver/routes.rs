@@ -238,7 +238,9 @@ impl Performer {
         loop {
             let state =
                 balancer.quick("read the balancer", balancer.observe(&self.service)).await?;
-            if !tasks.is_empty() || state.routing.weight(place) == Weight::NONE {
+            let routed_there =
+                state.routing == Routing::Pooled || state.routing.weight(place) != Weight::NONE;
+            if !tasks.is_empty() || !routed_there {
                 return Ok(state);
             }
             routed += 1;

@@ -20,6 +20,8 @@ pub(super) struct Rolled {
     pub(super) added: u32,
     /// Since when tasks are awaited without any that were started or stopped.
     pub(super) waits: Option<Timestamp>,
+    /// On the way back stable was awaited in vain: the candidate's tasks may take up its room.
+    pub(super) cramped: bool,
 }
 
 /// How many tasks a side can have by what was done: more than one number while a change was begun that is not known to be done.

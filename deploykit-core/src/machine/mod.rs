@@ -425,8 +425,10 @@ impl Machine {
     fn unpause(&mut self) {
         if let Some(since) = self.paused.take() {
             self.pause_time += self.now.since(since);
-            if self.op.is_none() {
-                self.next();
+            match self.op {
+                None => self.next(),
+                // They may have passed meanwhile, and whatever ends an operation stands in the journal.
+                Some(_) => self.look_at_gates(),
             }
         }
     }

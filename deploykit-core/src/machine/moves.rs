@@ -160,7 +160,10 @@ impl Machine {
     fn look_anew(&mut self, then: Option<Op>) {
         let roll = |op: &Op| matches!(op, Op::Roll { .. });
         match self.queue.iter().position(roll) {
-            Some(at) => drop(self.queue.drain(..at)),
+            Some(at) => {
+                self.queue.drain(..at);
+                self.facts.roll.iter_mut().for_each(|rolling| rolling.cramped |= then.is_none());
+            }
             None => {
                 then.into_iter().for_each(|op| self.queue.push_front(op));
                 self.queue.push_front(op::BRING_BACK);
@@ -200,6 +203,7 @@ impl Machine {
         if let Some(rolling) = &mut self.facts.roll {
             // It is the other side that goes now.
             (rolling.fewest, rolling.added, rolling.waits) = (None, 0, None);
+            rolling.cramped = false;
         }
         self.facts.stable_until = self.now.plus(op::COMING_BACK);
         self.queue = op::of_undo(&self.plan, &self.facts).into();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::event::{Seen, Survey};
-use super::op::{COMING_BACK, LOOK_ANEW, Op, Side};
+use super::op::{COMING_BACK, Op, Side};
 use super::{
     Machine,
     facts::{Rolled, Span},
@@ -19,6 +19,10 @@ use crate::time::Timestamp;
 /// How often somebody may add tasks to the side that goes before it has become smaller: who adds them each time would
 /// keep the roll going, and growing, for ever.
 const MOST_ADDED: u32 = 5;
+
+/// How long stable is awaited on the way back until tasks of the candidate make room for it. Most balancers find a good
+/// target healthy sooner.
+const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
@@ -90,7 +94,12 @@ impl Machine {
             ));
         }
         let (old_tasks, new_tasks) = (tasks(old_seen), tasks(new_seen));
-        let (surge, unavailable) = roll.bounds(rolling.desired);
+        let (surge, mut unavailable) = roll.bounds(rolling.desired);
+        if rolling.cramped {
+            // As few as the way forward would have made do with.
+            let enough = self.plan.replicas.unwrap_or(rolling.desired);
+            unavailable += rolling.desired.saturating_sub(enough);
+        }
         // A stable that was not whole when the rollout began is asked for what it had, not for more.
         let lacked = match (&self.facts.stable, to) {
             (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready),
@@ -102,8 +111,7 @@ impl Machine {
         };
         let (within, again) = match to {
             Side::Candidate => (roll.within, roll.within),
-            // There may be no room for stable before tasks of the candidate have gone.
-            Side::Stable => (COMING_BACK, LOOK_ANEW),
+            Side::Stable => (COMING_BACK, IN_VAIN),
         };
         let healthy = |count: u32, within: Duration| Op::AwaitHealthy {
             side: to,
@@ -112,12 +120,10 @@ impl Machine {
             within: within.min(again),
         };
         let mut ops = Vec::new();
-        let waits = self.facts.roll.and_then(|rolling| rolling.waits);
-        let waited = waits.is_some_and(|since| self.now.since(since) >= LOOK_ANEW);
         let dead = old_tasks.desired.saturating_sub(old_tasks.ready);
         let (next, awaited) = match batch(rolling.desired, surge, unavailable, old_tasks, as_good) {
-            // What of the candidate is not ready may take up the room that stable waits for.
-            Batch::Await(_) if to == Side::Stable && dead > 0 && waited => (Batch::Stop(dead), 0),
+            Batch::Await(_) if rolling.cramped && dead > 0 => (Batch::Stop(dead), 0),
+            next if rolling.cramped => (next, new_tasks.ready),
             next => (next, new_tasks.desired),
         };
         match next {
@@ -218,8 +224,9 @@ impl Machine {
         let fewest = Some(fewest.map_or(goes, |fewest| fewest.min(goes)));
         self.facts.needed = candidate;
         let waits = self.facts.roll.and_then(|before| before.waits);
+        let cramped = self.facts.roll.is_some_and(|before| before.cramped);
         let (stable, candidate) = (Span::exactly(stable), Span::exactly(candidate));
-        let rolling = Rolled { desired, changed, stable, candidate, fewest, added, waits };
+        let rolling = Rolled { desired, changed, stable, candidate, fewest, added, waits, cramped };
         self.facts.roll = Some(rolling);
         rolling
     }

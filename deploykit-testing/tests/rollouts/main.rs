@@ -6,6 +6,7 @@
 mod back;
 mod cloud;
 mod down;
+mod meanwhile;
 mod once;
 mod people;
 mod splits;

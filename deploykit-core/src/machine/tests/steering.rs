@@ -146,3 +146,18 @@ fn a_candidate_that_dies_during_a_pause_between_two_steps_is_undone() {
     run.guard_says("exit code 3");
     assert_eq!(run.end(), Outcome::RolledBack);
 }
+
+#[test]
+fn gates_that_passed_during_a_pause_end_their_step_when_it_ends_and_in_the_journal_too() {
+    let draft = || full().on_orphan(OnOrphan::Continue);
+    let mut run = Run::new(plan(draft()));
+    run.until("test B").answer();
+    run.event(Event::Paused { by: "ann".into() });
+    run.answer();
+    run.answer();
+    run.event(Event::Unpaused { by: "ann".into() });
+    run.until("route A 90 %, B 10 %");
+    let mut replayed = Machine::new(plan(draft()), RolloutId::new("web-1"));
+    run.journal.iter().for_each(|record| replayed.apply(record));
+    assert_eq!(replayed.step(), run.machine.step());
+}

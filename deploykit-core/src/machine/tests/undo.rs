@@ -150,3 +150,14 @@ fn a_candidate_whose_requests_could_not_be_drained_is_not_removed() {
     assert_eq!(run.end(), Outcome::NeedsOperator);
     assert!(!run.calls.contains(&"retire B".to_owned()));
 }
+
+#[test]
+fn stable_that_is_lost_on_the_way_back_is_brought_back_before_requests_return_to_it() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    run.until("route A 100 %").fail("place A has no healthy target to take requests back");
+    run.until("route A 100 %");
+    assert_eq!(run.since("route A 100 % FAILS"), ["survey", "healthy A 2"]);
+    assert_eq!(run.end(), Outcome::Aborted { by: "ann".into() });
+}

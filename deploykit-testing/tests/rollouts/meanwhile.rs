@@ -1,0 +1,108 @@
+//! What somebody else does between a look and what follows it.
+
+use deploykit_core::{BlueGreen, Canary, Change, ErrorKind, Outcome, Place, Rolling, Routing};
+use deploykit_testing::{Behaviour, Fault, Operation};
+use tokio::time::sleep;
+
+use crate::stage::{SECOND, Stage, half};
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_somebody_sends_to_a_place_while_its_draining_fails_are_not_drained() {
+    let stage = Stage::new();
+    let plan = stage.plan(&BlueGreen::new(), "web:2").await;
+    stage.world.fail(Fault::error(Operation::Drain, ErrorKind::Unavailable).always());
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::Drain) > 2).await;
+    let split = Routing::split(Place::B, Place::A, half());
+    stage.world.set_routing_by_someone_else(&stage.web, &split);
+    stage.world.heal();
+    let report = rollout.await.unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("somebody else")), "{report}");
+    assert_eq!(stage.world.snapshot(&stage.web).places[&Place::A].healthy, 3);
+    stage.world.assert_safe();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_without_tasks_gets_no_requests_back_until_it_has_some() {
+    let stage = Stage::new();
+    let plan = stage.plan(&Canary::steps([(half(), SECOND * 600)]), "web:2").await;
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.snapshot(&stage.web).routing.weight(Place::B) == half()).await;
+    stage.world.fail(Fault::error(Operation::SetRouting, ErrorKind::Unavailable).always());
+    let before = stage.world.count(Operation::SetRouting);
+    rollout.abort("ann");
+    stage.until(|world| world.count(Operation::SetRouting) > before).await;
+    stage.world.scale(&stage.web, Place::A, 0).unwrap();
+    sleep(SECOND * 5).await;
+    stage.world.heal();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "ann".into() });
+    assert_eq!(stage.whole(), Ok(Place::A));
+    stage.world.assert_safe();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_drains_nothing_when_the_other_tasks_have_died_meanwhile() {
+    let stage = Stage::new();
+    let traffic = stage.traffic();
+    let strategy = Rolling::new().surge(3).unavailable(0).pooled();
+    let plan = stage.plan(&strategy, "web:2").await;
+    stage.world.fail(Fault::error(Operation::Drain, ErrorKind::Unavailable).always());
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::Drain) > 2).await;
+    for _ in 0..3 {
+        stage.world.kill_task(&stage.web, Place::B, 0).unwrap();
+    }
+    stage.world.heal();
+    let report = rollout.await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    stage.world.assert_safe();
+    drop(traffic);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_autoscaler_adds_while_the_balancer_is_read_keeps_its_requests() {
+    let stage = Stage::new();
+    let plan = stage.plan(&BlueGreen::new().bake(SECOND * 60), "web:2").await;
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.snapshot(&stage.web).routing == Routing::all_to(Place::B)).await;
+    stage.world.fail(Fault::delay(Operation::ObserveRouting, SECOND).always());
+    for count in 4..9 {
+        let reads = stage.world.count(Operation::ObserveRouting);
+        stage.until(|world| world.count(Operation::ObserveRouting) > reads).await;
+        stage.world.scale(&stage.web, Place::B, count).unwrap();
+        sleep(SECOND * 6).await;
+    }
+    stage.world.heal();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
+    assert_eq!(stage.world.snapshot(&stage.web).places[&Place::B].healthy, 8);
+    stage.world.assert_safe();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_is_never_ready_makes_room_for_stable_on_the_way_back() {
+    let stage = Stage::new();
+    stage.world.image("web:bad", Behaviour::good().never_ready()).unwrap();
+    stage.world.tune(|settings| settings.room = Some(3));
+    let change = Change::to("web:bad").with_replicas(1);
+    let strategy = Rolling::new().surge(3).unavailable(1).healthy_within(SECOND * 10);
+    let rollout = stage.fresh().rollout(&stage.web, &strategy, change).await.unwrap();
+    let report = rollout.await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    assert_eq!(stage.whole(), Ok(Place::A));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_candidate_makes_room_for_stable_when_it_is_aborted() {
+    let stage = Stage::new();
+    let change = Change::to("web:2").with_replicas(1);
+    let strategy = Rolling::new().surge(3).unavailable(0);
+    let plan = stage.fresh().plan(&stage.web, &strategy, change).await.unwrap();
+    stage.world.fail(Fault::error(Operation::Stop, ErrorKind::Unavailable).always());
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.count(Operation::Stop) > 0).await;
+    stage.world.tune(|settings| settings.room = Some(3));
+    rollout.abort("ann");
+    stage.world.heal();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "ann".into() });
+    assert_eq!(stage.whole(), Ok(Place::A));
+}
