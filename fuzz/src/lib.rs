@@ -23,6 +23,6 @@ mod stage;
 mod tests;
 mod texts;
 
-pub use mutate::mutated;
+pub use mutate::mutate;
 pub use stage::{journal, plan};
 pub use texts::{haproxy, image, manifest, store};

@@ -14,8 +14,17 @@ const ENDS: [u64; 8] = [
     u64::MAX,
 ];
 
+/// Changes the first `size` bytes as JSON lines, and says how many they are then; none where that was not possible, or has no
+/// room, and nothing was changed.
+pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
+    let room = max_size.min(data.len());
+    let text = mutated(data.get(..size)?, seed).filter(|text| text.len() <= room)?;
+    data.iter_mut().zip(text.bytes()).for_each(|(old, new)| *old = new);
+    Some(text.len())
+}
+
 /// JSON lines with one value changed; none where it is to be changed as bytes, as one time in eight, or is not JSON.
-pub fn mutated(data: &[u8], seed: u32) -> Option<String> {
+pub(crate) fn mutated(data: &[u8], seed: u32) -> Option<String> {
     if seed.is_multiple_of(8) {
         return None;
     }

@@ -174,7 +174,7 @@ fn each_plan_of_the_corpus_is_one_that_is_run_to_its_end() {
 #[test]
 fn json_that_is_changed_is_json_again_and_mostly_another() {
     let (_, seed) = seeds("plan").remove(0);
-    let other = (1..100).filter_map(|n| crate::mutated(&seed, n)).filter(|text| {
+    let other = (1..100).filter_map(|n| crate::mutate::mutated(&seed, n)).filter(|text| {
         serde_json::from_str::<serde_json::Value>(text).unwrap();
         text.as_bytes() != seed
     });

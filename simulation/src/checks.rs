@@ -152,6 +152,7 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
                 && since.is_some_and(|since| since < reach)
         })
     };
+    let emptied = case.has(|deed| matches!(deed, Deed::Scale(Place::A, 0)));
     let is_late = slowest > 0 || throttled || case.stale > 0;
     let counts = |found: &&Violation| match found.breach {
         // Whoever is given more tasks by somebody else needs no more of them than stable has; and a stable that lacked a task
@@ -160,7 +161,10 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
         // What somebody else registers while a call is on its way, or was made by an old read, that call does not know.
         Breach::NotDrained => !(scaled && (is_late || found.what.ends_with("with 0 requests"))),
         // What was healthy by the read that led to a call may not be any more when it arrives.
-        Breach::NoHealthyTarget => !(case.version.is_treacherous() || meanwhile(found)),
+        // Who takes all tasks from stable has requests fail already.
+        Breach::NoHealthyTarget => !(case.version.is_treacherous() || meanwhile(found) || emptied),
+        // Nor does an old read show who sent requests there.
+        Breach::SentToStopping => !(case.stale > 0 && case.is_foreign()),
         _ => true,
     };
     world.violations().iter().filter(counts).map(ToString::to_string).collect()

@@ -1,6 +1,7 @@
 //! From one operation to the next, and back.
 
 use super::op::{self, Op};
+use super::roll::IN_VAIN;
 use super::{Gates, Machine, Phase, Why};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::Step;
@@ -162,7 +163,8 @@ impl Machine {
         match self.queue.iter().position(roll) {
             Some(at) => {
                 self.queue.drain(..at);
-                self.facts.roll.iter_mut().for_each(|rolling| rolling.cramped |= then.is_none());
+                let in_vain = then.is_none() && self.now.since(self.entered) >= IN_VAIN;
+                self.facts.roll.iter_mut().for_each(|rolling| rolling.cramped |= in_vain);
             }
             None => {
                 then.into_iter().for_each(|op| self.queue.push_front(op));

@@ -22,7 +22,7 @@ const MOST_ADDED: u32 = 5;
 
 /// How long stable is awaited on the way back until tasks of the candidate make room for it. Most balancers find a good
 /// target healthy sooner.
-const IN_VAIN: Duration = Duration::from_secs(60);
+pub(super) const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What somebody else does between a look and what follows it.
 
 use deploykit_core::{BlueGreen, Canary, Change, ErrorKind, Outcome, Place, Rolling, Routing};
-use deploykit_testing::{Behaviour, Fault, Operation};
+use deploykit_testing::{Fault, Operation};
 use tokio::time::sleep;
 
 use crate::stage::{SECOND, Stage, half};
@@ -76,19 +76,6 @@ async fn what_an_autoscaler_adds_while_the_balancer_is_read_keeps_its_requests()
     assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
     assert_eq!(stage.world.snapshot(&stage.web).places[&Place::B].healthy, 8);
     stage.world.assert_safe();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_candidate_that_is_never_ready_makes_room_for_stable_on_the_way_back() {
-    let stage = Stage::new();
-    stage.world.image("web:bad", Behaviour::good().never_ready()).unwrap();
-    stage.world.tune(|settings| settings.room = Some(3));
-    let change = Change::to("web:bad").with_replicas(1);
-    let strategy = Rolling::new().surge(3).unavailable(1).healthy_within(SECOND * 10);
-    let rollout = stage.fresh().rollout(&stage.web, &strategy, change).await.unwrap();
-    let report = rollout.await.unwrap();
-    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
-    assert_eq!(stage.whole(), Ok(Place::A));
 }
 
 #[tokio::test(start_paused = true)]
