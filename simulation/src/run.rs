@@ -303,7 +303,7 @@ impl<'a> Running<'a> {
                 return self.wrong(Wrong::Untrue, "needs an operator, and does not say why");
             }
             // A job that may have run twice is looked at by a person, whatever kept its deployer, and whenever.
-            let job = |problem: &String| problem.contains("cannot be told whether it was started");
+            let job = |problem: &String| problem.contains("look for job");
             let unsure = report.problems.iter().all(job) && self.storm.has_struck();
             if toll.has_passed() && !unsure && !case.is_foreign() {
                 return self.wrong(
