@@ -33,12 +33,14 @@ pub(crate) enum Kind {
     Balancer,
     /// The container of a task is killed, and comes back.
     Task,
+    /// The Engine's daemon is restarted, and with it everything.
+    Daemon,
 }
 
 impl Kind {
     /// Those in which a part is out, and only meanwhile requests may fail.
     pub(crate) fn is_outage(self) -> bool {
-        matches!(self, Self::Balancer | Self::Task)
+        matches!(self, Self::Balancer | Self::Task | Self::Daemon)
     }
 }
 
@@ -50,6 +52,7 @@ impl fmt::Display for Kind {
             Self::Disk => "disk",
             Self::Balancer => "balancer",
             Self::Task => "task",
+            Self::Daemon => "daemon",
         })
     }
 }

@@ -1,12 +1,13 @@
 //! Kills deployers at random moments, on a real Engine under load, and looks what their successors make of it.
 //!
 //! It is run by `cargo xtask chaos`. One process holds the site, the load and the checks; the deployers are processes of
-//! their own, which are killed. The daemon of the Engine is left alone: others may use it.
+//! their own, which are killed. The machine's Engine is left alone, for others may use it: outages are played on another.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that says what it does")]
 #![allow(clippy::indexing_slicing, reason = "a JSON value answers null for what it does not have")]
 
 mod check;
+mod daemon;
 mod deployer;
 #[path = "../docker/deployment.rs"]
 mod deployment;
@@ -19,6 +20,7 @@ mod engine;
 #[path = "../shared/json.rs"]
 #[allow(dead_code, reason = "rollouts are told otherwise here")]
 mod json;
+mod outage;
 mod round;
 #[path = "../shared/site.rs"]
 mod site;
@@ -35,6 +37,7 @@ use deploykit::{Error, ErrorKind, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use daemon::Daemon;
 use deployer::{Order, Process};
 use deployment::How;
 use draw::{Draw, IMAGES, Kind};
@@ -45,8 +48,6 @@ use site::Site;
 const REPLICAS: u32 = 3;
 /// The disk of the store, where it can have one of its own.
 const DISK: &str = "size=8m,mode=0700";
-/// How many rounds of each outage.
-const OUTAGES: u32 = 3;
 /// A site at which something is wrong is given up; after so many of them there is enough to look at.
 const WRONG_SITES: u32 = 5;
 
@@ -56,17 +57,19 @@ their successors make of it. Needs what `cargo xtask parts` makes.
 
   --kills N    so many; 40 by default
   --seed S     draw the rounds of this seed once more
-  --outages    after that, restart HAProxy and kill tasks, three times each
+  --outages N  instead, on an Engine of its own: restart HAProxy, kill a task and
+               restart the Engine's daemon, so many times each
   --json       one object as the last line
   --help       this text
 
 Exit codes: 0 all well, 1 something was wrong or failed, 2 the command line cannot be read.
 ";
 
+#[derive(Clone, Copy)]
 struct Options {
     kills: u32,
+    outages: u32,
     seed: u64,
-    outages: bool,
     json: bool,
 }
 
@@ -74,13 +77,13 @@ struct Options {
 fn options(words: &[String]) -> Option<Options> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = u64::from(now.subsec_micros());
-    let mut options = Options { kills: 40, seed, outages: false, json: false };
+    let mut options = Options { kills: 40, outages: 0, seed, json: false };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--kills" => options.kills = words.next()?.parse().ok()?,
             "--seed" => options.seed = words.next()?.parse().ok()?,
-            "--outages" => options.outages = true,
+            "--outages" => (options.outages, options.kills) = (words.next()?.parse().ok()?, 0),
             "--json" => options.json = true,
             _ => return None,
         }
@@ -95,21 +98,39 @@ async fn main() -> ExitCode {
         println!("{}", deployer::run(words).await);
         return ExitCode::SUCCESS;
     }
+    let (inside, words) = match words.split_at_checked(3) {
+        Some(([role, dir, driver], words)) if role == daemon::ROLE => (Some((dir, driver)), words),
+        _ => (None, &*words),
+    };
     if words.iter().any(|word| word == "--help") {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let Some(options) = options(&words) else {
+    let Some(options) = options(words) else {
         eprintln!("{} is not understood; --help shows all options", words.join(" "));
         return ExitCode::from(2);
     };
+    match (inside, options.outages) {
+        (None, 0) => tell(&options, None).await,
+        (None, _) => daemon::enter(words).await.unwrap_or_else(failure),
+        (Some((dir, driver)), _) => match Daemon::start(dir, driver).await {
+            Ok(mut daemon) => tell(&options, Some(&mut daemon)).await,
+            Err(error) => failure(error),
+        },
+    }
+}
+
+fn failure(error: Error) -> ExitCode {
+    eprintln!("error: {}", error.report());
+    ExitCode::FAILURE
+}
+
+/// Plays, and says what came of it.
+async fn tell(options: &Options, daemon: Option<&mut Daemon>) -> ExitCode {
     let began = Instant::now();
-    println!(
-        "seed {}, {} kills; the Engine's daemon is not restarted",
-        options.seed, options.kills
-    );
+    println!("seed {}, {} kills, {} of each outage", options.seed, options.kills, options.outages);
     let mut sums = Sums::default();
-    let ran = run(&options, &mut sums).await;
+    let ran = run(options, daemon, &mut sums).await;
     if let Err(error) = &ran {
         eprintln!("error: {}", error.report());
     }
@@ -187,16 +208,18 @@ impl Sums {
 }
 
 /// Plays all rounds, on a new site whenever something was wrong at the last one.
-async fn run(options: &Options, sums: &mut Sums) -> Result<()> {
-    let mut rounds = Rounds { seed: options.seed, number: 0, outages: Vec::new() };
-    if options.outages {
-        rounds.outages = [Kind::Balancer, Kind::Task].repeat(OUTAGES as usize);
-    }
+async fn run(
+    options: &Options,
+    mut daemon: Option<&mut Daemon>,
+    sums: &mut Sums,
+) -> Result<()> {
+    let outages = [Kind::Daemon, Kind::Balancer, Kind::Task].repeat(options.outages as usize);
+    let mut rounds = Rounds { seed: options.seed, number: 0, kills: options.kills, outages };
     for _ in 0..WRONG_SITES {
         let site = Site::choose().await?;
         let has_disk = give_disk(&site.dir.join("store"));
         let played = tokio::select! {
-            played = play(&site, has_disk, options, &mut rounds, sums) => played,
+            played = play(&site, has_disk, daemon.as_deref_mut(), &mut rounds, sums) => played,
             by = asked_to_end() => Err(Error::new(ErrorKind::Other, format!("ended by {by}"))),
         };
         if has_disk {
@@ -216,12 +239,13 @@ async fn run(options: &Options, sums: &mut Sums) -> Result<()> {
 struct Rounds {
     seed: u64,
     number: u32,
+    kills: u32,
     outages: Vec<Kind>,
 }
 
 impl Rounds {
-    fn next(&mut self, kills_left: bool) -> Option<Draw> {
-        let outage = if kills_left { None } else { Some(self.outages.pop()?) };
+    fn next(&mut self, killed: u32) -> Option<Draw> {
+        let outage = if killed < self.kills { None } else { Some(self.outages.pop()?) };
         self.number += 1;
         Some(Draw::new(self.seed, self.number, outage))
     }
@@ -231,7 +255,7 @@ impl Rounds {
 async fn play(
     site: &Site,
     has_disk: bool,
-    options: &Options,
+    daemon: Option<&mut Daemon>,
     rounds: &mut Rounds,
     sums: &mut Sums,
 ) -> Result<bool> {
@@ -250,8 +274,9 @@ async fn play(
         return Err(Error::new(ErrorKind::Other, what));
     }
     let load = start_load(site, &haproxy).await?;
-    let mut stage = Stage { site, haproxy, deployer, repository, has_disk, load, processes: 0 };
-    while let Some(draw) = rounds.next(sums.kills < options.kills) {
+    let mut stage =
+        Stage { site, haproxy, deployer, repository, has_disk, daemon, load, processes: 0 };
+    while let Some(draw) = rounds.next(sums.kills) {
         let began = Instant::now();
         let told = stage.play(&draw).await?;
         sums.add(&draw, &told);
@@ -266,7 +291,7 @@ async fn play(
             began.elapsed().as_secs_f64()
         );
         if !told.wrong.is_nothing() {
-            tell_wrong(site, options.seed, &draw, &told);
+            tell_wrong(site, rounds.seed, &draw, &told);
             return Ok(false);
         }
     }

@@ -10,10 +10,11 @@ use deploykit::testing::load::{Load, Running};
 use deploykit::{Deployer, Error, ErrorKind, LoadBalancer, Outcome, Result, Status};
 use deploykit_testing::Tally;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::REPLICAS;
 use crate::check::{Checker, Wrong};
+use crate::daemon::Daemon;
 use crate::deployer::{Order, Process};
 use crate::deployment::How;
 use crate::draw::{Draw, ERRORS, Kind};
@@ -25,9 +26,6 @@ const RATE: u32 = 100;
 const LONGEST: Duration = Duration::from_secs(150);
 /// How long what was broken off in the Engine may take to come to its end.
 const SETTLES: Duration = Duration::from_secs(5);
-/// How long a dead task stays dead, and HAProxy may take to come back.
-const DEAD: Duration = Duration::from_secs(1);
-const COMES_BACK: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What came of a round.
@@ -57,6 +55,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) repository: String,
     /// Whether the store is on a disk of its own, which can be filled.
     pub(crate) has_disk: bool,
+    /// The Engine's, where nobody else uses it.
+    pub(crate) daemon: Option<&'a mut Daemon>,
     pub(crate) load: Running,
     pub(crate) processes: u32,
 }
@@ -78,7 +78,7 @@ impl Stage<'_> {
             Kind::Kill => self.kill(draw, &mut told).await?,
             Kind::Rivals => self.rivals(draw, &mut told).await?,
             Kind::Disk => self.fill_disk(draw, &mut told).await?,
-            Kind::Balancer | Kind::Task => self.outage(draw, &mut told).await?,
+            Kind::Balancer | Kind::Task | Kind::Daemon => self.outage(draw, &mut told).await?,
         }
         let again = draw.again.filter(|_| draw.kind == Kind::Kill);
         self.take_up(again, &mut told).await?;
@@ -144,40 +144,7 @@ impl Stage<'_> {
         self.end(&mut process, told).await
     }
 
-    async fn outage(&mut self, draw: &Draw, told: &mut Told) -> Result<()> {
-        let mut process = self.start(draw, "", None)?;
-        process.ends_within(draw.at).await?;
-        let tally = self.next_load(told).await?;
-        count(&tally, draw, told);
-        let (bare, service) = (&self.site.bare, &self.site.service);
-        if draw.kind == Kind::Balancer {
-            let name = format!("deploykit-haproxy-{}", self.site.id);
-            bare.post(&format!("/containers/{name}/restart?t=1"), None).await?;
-        } else {
-            let list = bare.get(&crate::watch::list_of(service)).await?;
-            let tasks: Vec<_> = list.as_array().into_iter().flatten().collect();
-            let drawn = tasks.get(draw.left as usize % tasks.len().max(1));
-            let name = drawn.and_then(|task| task.pointer("/Id")?.as_str()).unwrap_or_default();
-            // It may be on its way out, or replaced before it is back.
-            let killed = bare.post(&format!("/containers/{name}/kill"), None).await;
-            sleep(DEAD).await;
-            let back = bare.post(&format!("/containers/{name}/start"), None).await;
-            told.story.push_str(&format!("task {name}: killed {killed:?}, back {back:?}\n"));
-        }
-        let answers = async {
-            while self.haproxy.observe(service).await.is_err() {
-                sleep(LOOK_EVERY).await;
-            }
-        };
-        if timeout(COMES_BACK, answers).await.is_err() {
-            told.wrong.texts.push(format!("HAProxy does not answer after {COMES_BACK:?}"));
-        }
-        let tally = self.next_load(told).await?;
-        (told.requests, told.failed_in_outage) = (told.requests + tally.requests, tally.failed);
-        self.end(&mut process, told).await
-    }
-
-    fn start(&mut self, draw: &Draw, which: &str, file_limit: Option<u32>) -> Result<Process> {
+    pub(crate) fn start(&mut self, draw: &Draw, which: &str, file_limit: Option<u32>) -> Result<Process> {
         let order = Order {
             strategy: draw.strategy,
             image: format!("{}:{}", self.repository, draw.tag),
@@ -196,7 +163,7 @@ impl Stage<'_> {
     }
 
     /// Awaits the end of a deployer, which must not hang.
-    async fn end(&self, process: &mut Process, told: &mut Told) -> Result<()> {
+    pub(crate) async fn end(&self, process: &mut Process, told: &mut Told) -> Result<()> {
         if !process.ends_within(LONGEST).await? {
             told.wrong.texts.push(format!("{} has not ended after {LONGEST:?}", process.owner));
             process.kill();
@@ -243,7 +210,7 @@ impl Stage<'_> {
     }
 
     /// Puts the load on anew without a pause, and gives what became of all requests of the one before.
-    async fn next_load(&mut self, told: &mut Told) -> Result<Tally> {
+    pub(crate) async fn next_load(&mut self, told: &mut Told) -> Result<Tally> {
         let next = start_load(self.site, &self.haproxy).await?;
         let report = std::mem::replace(&mut self.load, next).stop().await;
         let (late, latency) = (report.late_ms, report.latency);
@@ -287,7 +254,7 @@ fn ended_well(process: &Process, told: &mut Told) {
 }
 
 /// Sorts failed requests into those that may fail and those that may not.
-fn count(tally: &Tally, draw: &Draw, told: &mut Told) {
+pub(crate) fn count(tally: &Tally, draw: &Draw, told: &mut Told) {
     let by_errors = if draw.tag == ERRORS { tally.failures_of(draw.version()) } else { 0 };
     told.requests += tally.requests;
     told.failed_by_errors += by_errors;

@@ -1,5 +1,6 @@
 //! What a deployment takes for granted, made for one run of an example: a registry, names, a directory, HAProxy.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ pub(crate) const PORT: u16 = 8080;
 /// Where the service says whether it is ready.
 pub(crate) const HEALTH: &str = "/health";
 
-const REGISTRY_IMAGE: &str = "deploykit/registry:parts";
+pub(crate) const REGISTRY_IMAGE: &str = "deploykit/registry:parts";
 pub(crate) const HAPROXY_IMAGE: &str = "deploykit/haproxy:parts";
 /// How long the registry may take until it answers.
 const READY: Duration = Duration::from_secs(30);
@@ -56,21 +57,22 @@ impl Site {
 
     /// Starts a registry and puts images into it, under tags. Returns the name of the repository.
     pub(crate) async fn start_registry(&self, images: &[(&str, &str)]) -> Result<String> {
+        // Left to the Engine it would be another one after each restart.
+        let registry = free_address()?;
+        let (host, port) = (registry.ip().to_string(), registry.port().to_string());
         let body = json!({
             "Image": REGISTRY_IMAGE,
             "Labels": label(),
             "HostConfig": {
-                "PortBindings": { "5000/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "" }] },
+                "PortBindings": { "5000/tcp": [{ "HostIp": host, "HostPort": port }] },
+                "RestartPolicy": { "Name": "unless-stopped" },
             },
         });
         let (bare, name) = (&self.bare, format!("deploykit-registry-{}", self.id));
         let created = bare.post(&format!("/containers/create?name={name}"), Some(&body)).await;
         created.map_err(parts_are_missing)?;
         bare.post(&format!("/containers/{name}/start"), None).await?;
-        let seen = bare.get(&format!("/containers/{name}/json")).await?;
-        let port =
-            seen.pointer("/NetworkSettings/Ports/5000~1tcp/0/HostPort").and_then(Value::as_str);
-        let registry = format!("127.0.0.1:{}", port.unwrap_or_default());
+        let registry = registry.to_string();
         if timeout(READY, until_it_answers(&registry)).await.is_err() {
             let what = format!("the registry at {registry} does not answer in {READY:?}");
             return Err(
@@ -147,6 +149,13 @@ fn parts_are_missing(error: Error) -> Error {
         ErrorKind::NotFound => error.with_hint("make the images first, with: cargo xtask parts"),
         _ => error,
     }
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let found = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|bound| bound.local_addr());
+    found.map_err(|why| {
+        Error::new(ErrorKind::Other, "no port is free for the registry").with_source(why)
+    })
 }
 
 /// The Engine accepts connections to a published port before anybody listens behind it; what is asked then is never
