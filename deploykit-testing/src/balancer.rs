@@ -55,21 +55,37 @@ impl LoadBalancer for WorldBalancer {
         self.world.call(Operation::SetTestRoute, Some(service), what, set).await
     }
 
-    async fn set_targets(
+    async fn add_targets(
         &self,
         service: &ServiceName,
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
-        let set = |state: &mut State| {
-            state.set_targets(service, place, targets);
+        let add = |state: &mut State| {
+            state.add_targets(service, place, targets);
             Ok(())
         };
         let what = || {
             let tasks: Vec<_> = targets.iter().map(|target| target.task.clone()).collect();
-            format!("of {place}: {}", list(&tasks))
+            format!("{} to {place}", list(&tasks))
         };
-        self.world.call(Operation::SetTargets, Some(service), what, set).await
+        self.world.call(Operation::AddTargets, Some(service), what, add).await
+    }
+
+    async fn remove_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        tasks: &[TaskId],
+    ) -> Result<()> {
+        let remove = |state: &mut State| {
+            if let Some(number) = state.find(service.as_str()) {
+                state.remove_targets(number, place, tasks);
+            }
+            Ok(())
+        };
+        let what = || format!("{} of {place}", list(tasks));
+        self.world.call(Operation::RemoveTargets, Some(service), what, remove).await
     }
 
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
@@ -188,45 +204,52 @@ impl State {
         Ok(())
     }
 
-    fn set_targets(&mut self, service: &ServiceName, place: Place, targets: &[Endpoint]) {
+    fn add_targets(&mut self, service: &ServiceName, place: Place, targets: &[Endpoint]) {
         let number = self.find_or_add(service);
-        let is_kept = |known: &TargetEntry| {
-            known.place != place || targets.iter().any(|wanted| wanted.task == known.id)
-        };
-        let removed: Vec<u64> = self.services.get(number).map_or_else(Vec::new, |service| {
-            let removed = service.targets.iter().filter(|known| !is_kept(known));
-            removed.filter_map(|known| known.task).collect()
-        });
+        let checked_from = self.now.saturating_add(self.settings.registration_lag);
+        for Endpoint { task: id, address } in targets {
+            let Some(service) = self.services.get(number) else {
+                return;
+            };
+            let is_it = |known: &&TargetEntry| known.place == place && known.id == *id;
+            let known = service.targets.iter().find(is_it);
+            if known.is_some_and(|known| known.address == *address) {
+                continue;
+            }
+            let task = service.tasks_of(place).find(|(_, task)| task.id == *id);
+            let new = TargetEntry {
+                place,
+                id: id.clone(),
+                task: task.map(|(task, _)| task),
+                address: address.clone(),
+                checked_from,
+                draining: false,
+            };
+            // It may be known at another address.
+            self.remove_targets(number, place, std::slice::from_ref(id));
+            if let Some(service) = self.services.get_mut(number) {
+                service.targets.push(new);
+                self.version += 1;
+            }
+        }
+    }
+
+    fn remove_targets(&mut self, number: usize, place: Place, tasks: &[TaskId]) {
+        let goes = |known: &TargetEntry| known.place == place && tasks.contains(&known.id);
+        let known = self.services.get(number).map_or(&[][..], |service| &service.targets);
+        let removed: Vec<_> = known.iter().filter(|known| goes(known)).map(|t| t.task).collect();
+        if removed.is_empty() {
+            return;
+        }
+        let removed: Vec<u64> = removed.into_iter().flatten().collect();
         for task in &removed {
             self.check_drained(number, *task, "removed from the targets");
         }
         self.change_targets(number, place, "removing targets took from", |state| {
-            let checked_from = state.now.saturating_add(state.settings.registration_lag);
-            let Some(service) = state.services.get_mut(number) else {
-                return;
-            };
-            let before = service.targets.len();
-            service.targets.retain(is_kept);
-            let mut has_changed = service.targets.len() != before;
-            for wanted in targets {
-                let is_known =
-                    |known: &TargetEntry| known.place == place && known.id == wanted.task;
-                if service.targets.iter().any(is_known) {
-                    continue;
-                }
-                let task = service.tasks_of(place).find(|(_, task)| task.id == wanted.task);
-                let task = task.map(|(task, _)| task);
-                service.targets.push(TargetEntry {
-                    place,
-                    id: wanted.task.clone(),
-                    task,
-                    address: wanted.address.clone(),
-                    checked_from,
-                    draining: false,
-                });
-                has_changed = true;
+            if let Some(service) = state.services.get_mut(number) {
+                service.targets.retain(|known| !goes(known));
+                state.version += 1;
             }
-            state.version += u64::from(has_changed);
             for task in removed {
                 state.cut(number, task, "its target was removed while it answered");
             }

@@ -45,8 +45,10 @@ pub enum Operation {
     SetRouting,
     /// `LoadBalancer::set_test_route`
     SetTestRoute,
-    /// `LoadBalancer::set_targets`
-    SetTargets,
+    /// `LoadBalancer::add_targets`
+    AddTargets,
+    /// `LoadBalancer::remove_targets`
+    RemoveTargets,
     /// `LoadBalancer::drain`
     Drain,
     /// `HealthGate::measure` of a [`WorldGate`](crate::WorldGate)
@@ -70,7 +72,8 @@ impl Operation {
             Self::ObserveRouting
             | Self::SetRouting
             | Self::SetTestRoute
-            | Self::SetTargets
+            | Self::AddTargets
+            | Self::RemoveTargets
             | Self::Drain => Some(Provider::Balancer),
             Self::Measure => None,
         }
@@ -95,7 +98,8 @@ impl Operation {
             | Self::RemoveJobs
             | Self::SetRouting
             | Self::SetTestRoute
-            | Self::SetTargets
+            | Self::AddTargets
+            | Self::RemoveTargets
             | Self::Drain => true,
         }
     }
@@ -119,7 +123,8 @@ impl fmt::Display for Operation {
             Self::ObserveRouting => "observe routing",
             Self::SetRouting => "set routing",
             Self::SetTestRoute => "set test route",
-            Self::SetTargets => "set targets",
+            Self::AddTargets => "add targets",
+            Self::RemoveTargets => "remove targets",
             Self::Drain => "drain",
             Self::Measure => "measure",
         })

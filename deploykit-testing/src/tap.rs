@@ -35,7 +35,9 @@ pub enum Mutation {
     /// Testers get there.
     TestRoute(Option<Place>),
     /// The balancer is told so many targets of a place.
-    Targets(Place, usize),
+    AddTargets(Place, usize),
+    /// The balancer is to forget so many targets of a place.
+    RemoveTargets(Place, usize),
     /// Tasks of a place get no more requests.
     Drain(Place),
 }
@@ -366,15 +368,26 @@ impl<T: LoadBalancer> LoadBalancer for Tapped<T> {
         self.tap.mutate(service, Mutation::TestRoute(place), "set test route", call).await
     }
 
-    async fn set_targets(
+    async fn add_targets(
         &self,
         service: &ServiceName,
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
-        let call = self.inner.set_targets(service, place, targets);
-        let mutation = Mutation::Targets(place, targets.len());
-        self.tap.mutate(service, mutation, "set targets", call).await
+        let call = self.inner.add_targets(service, place, targets);
+        let mutation = Mutation::AddTargets(place, targets.len());
+        self.tap.mutate(service, mutation, "add targets", call).await
+    }
+
+    async fn remove_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        tasks: &[TaskId],
+    ) -> Result<()> {
+        let call = self.inner.remove_targets(service, place, tasks);
+        let mutation = Mutation::RemoveTargets(place, tasks.len());
+        self.tap.mutate(service, mutation, "remove targets", call).await
     }
 
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {

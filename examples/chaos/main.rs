@@ -208,11 +208,7 @@ impl Sums {
 }
 
 /// Plays all rounds, on a new site whenever something was wrong at the last one.
-async fn run(
-    options: &Options,
-    mut daemon: Option<&mut Daemon>,
-    sums: &mut Sums,
-) -> Result<()> {
+async fn run(options: &Options, mut daemon: Option<&mut Daemon>, sums: &mut Sums) -> Result<()> {
     let outages = [Kind::Daemon, Kind::Balancer, Kind::Task].repeat(options.outages as usize);
     let mut rounds = Rounds { seed: options.seed, number: 0, kills: options.kills, outages };
     for _ in 0..WRONG_SITES {

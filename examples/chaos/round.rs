@@ -144,7 +144,12 @@ impl Stage<'_> {
         self.end(&mut process, told).await
     }
 
-    pub(crate) fn start(&mut self, draw: &Draw, which: &str, file_limit: Option<u32>) -> Result<Process> {
+    pub(crate) fn start(
+        &mut self,
+        draw: &Draw,
+        which: &str,
+        file_limit: Option<u32>,
+    ) -> Result<Process> {
         let order = Order {
             strategy: draw.strategy,
             image: format!("{}:{}", self.repository, draw.tag),

@@ -123,7 +123,7 @@ impl<'a> Pair<'a> {
         let has_addresses =
             || async move { Ok(self.endpoints(place).await?.len() == count as usize) };
         until(has_addresses).await?;
-        self.haproxy.set_targets(service, place, &self.endpoints(place).await?).await
+        self.haproxy.add_targets(service, place, &self.endpoints(place).await?).await
     }
 
     async fn endpoints(&self, place: Place) -> Result<Vec<Endpoint>> {

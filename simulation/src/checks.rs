@@ -163,8 +163,8 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
         // What was healthy by the read that led to a call may not be any more when it arrives.
         // Who takes all tasks from stable has requests fail already.
         Breach::NoHealthyTarget => !(case.version.is_treacherous() || meanwhile(found) || emptied),
-        // Nor does an old read show who sent requests there.
-        Breach::SentToStopping => !(case.stale > 0 && case.is_foreign()),
+        // Nor does an old read show who sent requests there, nor does a call on its way.
+        Breach::SentToStopping => !(is_late && case.is_foreign()),
         _ => true,
     };
     world.violations().iter().filter(counts).map(ToString::to_string).collect()

@@ -129,13 +129,14 @@ async fn an_abort_at_any_moment_leaves_all_old_or_all_new() {
     assert!(aborted > 250, "it was over at the abort number {aborted}");
 }
 
-const CHANGES: [Operation; 7] = [
+const CHANGES: [Operation; 8] = [
     Operation::Register,
     Operation::Launch,
     Operation::Retire,
     Operation::SetRouting,
     Operation::SetTestRoute,
-    Operation::SetTargets,
+    Operation::AddTargets,
+    Operation::RemoveTargets,
     Operation::Drain,
 ];
 const READS: [Operation; 2] = [Operation::ObserveTasks, Operation::ObserveRouting];

@@ -8,8 +8,8 @@ use super::retry::Patience;
 use super::routes::foreign_routing;
 use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::Place;
-use crate::provider::{Endpoint, TargetHealth, TaskState};
+use crate::name::{Place, TaskId};
+use crate::provider::{Endpoint, Target, TargetHealth, Task, TaskState};
 use crate::routing::Routing;
 use crate::time::{Timestamp, human};
 
@@ -247,33 +247,34 @@ impl Performer {
                 routing: None,
             });
         };
-        let known: Vec<Endpoint> = seen.targets_of(place).map(Endpoint::from).collect();
-        // A target that was draining takes no requests again before it was removed: it is, once it is idle, and the next look
-        // adds it anew.
-        let idle = |endpoint: &Endpoint| {
-            seen.targets_of(place).any(|target| {
-                target.task == endpoint.task
-                    && target.health == TargetHealth::Draining
-                    && target.in_flight == 0
-            })
+        // One that was ready once stays: the balancer's own checks keep requests from it while it is not, and give it back when
+        // it is. But one that drained takes no requests again before it was removed: the next look adds it anew.
+        let is_of = |target: &Target, task: &Task| {
+            target.task == task.id && Some(&target.address) == task.address.as_ref()
         };
-        let wanted: Vec<Endpoint> = state
-            .tasks
-            .iter()
+        let stays = |target: &Target| {
+            state.tasks.iter().any(|task| is_of(target, task))
+                && (target.health != TargetHealth::Draining || target.in_flight > 0)
+        };
+        let leaving = seen.targets_of(place).filter(|target| !stays(target));
+        let leaving: Vec<TaskId> = leaving.map(|target| target.task.clone()).collect();
+        let coming = state.tasks.iter().filter(|task| {
+            let is_known = seen.targets_of(place).any(|target| is_of(target, task));
+            task.state == TaskState::Ready && !is_known
+        });
+        let coming: Vec<Endpoint> = coming
             .filter_map(|task| {
-                let endpoint = Endpoint { task: task.id.clone(), address: task.address.clone()? };
-                // One that was ready once stays: the balancer's own checks keep requests from it while it is not, and
-                // give it back when it is.
-                let wanted = task.state == TaskState::Ready || known.contains(&endpoint);
-                (wanted && !idle(&endpoint)).then_some(endpoint)
+                Some(Endpoint { task: task.id.clone(), address: task.address.clone()? })
             })
             .collect();
-        let same =
-            wanted.len() == known.len() && wanted.iter().all(|endpoint| known.contains(endpoint));
-        if !same {
-            balancer
-                .quick("set the targets", balancer.set_targets(&self.service, place, &wanted))
-                .await?;
+        if !leaving.is_empty() {
+            self.remove_targets(place, &leaving).await?;
+        }
+        if !coming.is_empty() {
+            let added = balancer.add_targets(&self.service, place, &coming);
+            balancer.quick("add the targets", added).await?;
+        }
+        if !leaving.is_empty() || !coming.is_empty() {
             seen = balancer.quick("observe the balancer", balancer.observe(&self.service)).await?;
         }
         // A target is only as good as the task behind it.

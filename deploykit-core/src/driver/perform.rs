@@ -252,10 +252,10 @@ impl Performer {
         if let Some(balancer) = &self.providers.balancer {
             // Somebody else may have scaled the place after it was drained; whatever he registered is gone now.
             let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
-            if self.insist(INSIST, read).await?.targets_of(place).next().is_some() {
-                let forget = || balancer.set_targets(&self.service, place, &[]);
-                let forget = || balancer.quick("remove the targets", forget());
-                self.insist(INSIST, forget).await?;
+            let state = self.insist(INSIST, read).await?;
+            let left: Vec<TaskId> = state.targets_of(place).map(|t| t.task.clone()).collect();
+            if !left.is_empty() {
+                self.insist(INSIST, || self.remove_targets(place, &left)).await?;
             }
         }
         Ok(Answer::Done(None))

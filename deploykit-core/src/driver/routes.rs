@@ -10,7 +10,7 @@ use super::update::UpdateKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Change;
 use crate::name::{Place, TaskId};
-use crate::provider::{BalancerState, Endpoint, Target, TargetHealth};
+use crate::provider::{BalancerState, Target, TargetHealth};
 use crate::routing::{Routing, Weight};
 use crate::time::Timestamp;
 
@@ -199,10 +199,9 @@ impl Performer {
         let until = self.now().plus(within);
         let (mut idle, mut shown, mut pause) = (0, None, FIRST_READ);
         let mut note = None;
-        let kept = loop {
+        let leaving = loop {
             let state = self.insist(INSIST, || self.left_alone(place, tasks)).await?;
-            let (leaving, kept): (Vec<_>, Vec<_>) =
-                state.targets_of(place).partition(|target| leaves(target));
+            let leaving: Vec<&Target> = state.targets.iter().filter(|t| leaves(t)).collect();
             if leaving.is_empty() {
                 return Ok(Answer::Done(None));
             }
@@ -218,16 +217,19 @@ impl Performer {
                         "place {place}: requests still in flight at the drain deadline were cut: {requests}"
                     ));
                 }
-                break kept.into_iter().map(Endpoint::from).collect::<Vec<_>>();
+                break leaving.iter().map(|target| target.task.clone()).collect::<Vec<_>>();
             }
             sleep(pause.min(until.since(self.now()))).await;
             pause = (pause * 2).min(LONGEST_READ / 10);
         };
-        let remove = || {
-            balancer.quick("remove the targets", balancer.set_targets(&self.service, place, &kept))
-        };
-        self.insist(INSIST, remove).await?;
+        self.insist(INSIST, || self.remove_targets(place, &leaving)).await?;
         Ok(Answer::Done(note))
+    }
+
+    pub(super) async fn remove_targets(&self, place: Place, tasks: &[TaskId]) -> Result<()> {
+        let balancer = self.balancer()?;
+        let removed = balancer.remove_targets(&self.service, place, tasks);
+        balancer.quick("remove the targets", removed).await
     }
 
     /// What the balancer shows. A whole place that is to be removed gets no requests, unless somebody else sends them there:

@@ -122,14 +122,23 @@ impl LoadBalancer for Settled<dyn LoadBalancer> {
         let _changing = Changing(self, service);
         self.provider.set_test_route(service, place).await
     }
-    async fn set_targets(
+    async fn add_targets(
         &self,
         service: &ServiceName,
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
         let _changing = Changing(self, service);
-        self.provider.set_targets(service, place, targets).await
+        self.provider.add_targets(service, place, targets).await
+    }
+    async fn remove_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        tasks: &[TaskId],
+    ) -> Result<()> {
+        let _changing = Changing(self, service);
+        self.provider.remove_targets(service, place, tasks).await
     }
     async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
         let _changing = Changing(self, service);

@@ -100,9 +100,11 @@ impl Machine {
             let enough = self.plan.replicas.unwrap_or(rolling.desired);
             unavailable += rolling.desired.saturating_sub(enough);
         }
-        // A stable that was not whole when the rollout began is asked for what it had, not for more.
+        // A stable that was not whole when the rollout began is asked for what it had, not for more; but who answers requests
+        // does not make way for nobody.
+        let least = u32::from(old_tasks.ready > 0);
         let lacked = match (&self.facts.stable, to) {
-            (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready),
+            (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready.max(least)),
             _ => 0,
         };
         let as_good = Tasks {

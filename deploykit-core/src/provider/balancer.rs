@@ -50,17 +50,27 @@ pub trait LoadBalancer: fmt::Debug + Send + Sync + 'static {
     /// **Errors.** `Unsupported` where there is no test route; closing none is success.
     async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()>;
 
-    /// Sets the targets of a place, as one whole list.
+    /// Adds targets to a place. Each call names only what it changes: a provider may add and remove tasks of its own.
     ///
     /// **Contract.** New ones get requests once the balancer finds them healthy; known ones stay as they are, draining
-    /// ones included; those missing from the list are removed, and whatever they were answering may be cut:
-    /// the caller has drained them, or knows that they are dead. One that comes back later is new. An empty list forgets
-    /// the place. Other places and the routing stay as they are.
-    async fn set_targets(
+    /// ones included. A task that is known under another address is new under this one. Everything else stays as it is.
+    async fn add_targets(
         &self,
         service: &ServiceName,
         place: Place,
         targets: &[Endpoint],
+    ) -> Result<()>;
+
+    /// Removes the targets of tasks from a place.
+    ///
+    /// **Contract.** Whatever they were answering may be cut: the caller has drained them, or knows that they are dead. A task
+    /// that is not known, or is in another place, is skipped; one that is added again later is new. Everything else stays as it
+    /// is.
+    async fn remove_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        tasks: &[TaskId],
     ) -> Result<()>;
 
     /// Sends no new requests to these tasks of a place; those under way go on.

@@ -85,8 +85,11 @@ macro_rules! forward {
             async fn set_test_route(&self, service: &ServiceName, place: Option<Place>) -> Result<()> {
                 (**self).set_test_route(service, place).await
             }
-            async fn set_targets(&self, service: &ServiceName, place: Place, targets: &[Endpoint]) -> Result<()> {
-                (**self).set_targets(service, place, targets).await
+            async fn add_targets(&self, service: &ServiceName, place: Place, targets: &[Endpoint]) -> Result<()> {
+                (**self).add_targets(service, place, targets).await
+            }
+            async fn remove_targets(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
+                (**self).remove_targets(service, place, tasks).await
             }
             async fn drain(&self, service: &ServiceName, place: Place, tasks: &[TaskId]) -> Result<()> {
                 (**self).drain(service, place, tasks).await

@@ -13,6 +13,7 @@ mod runtime;
 mod sticky;
 mod store;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -339,26 +340,47 @@ impl LoadBalancer for HaProxy {
         .await
     }
 
-    async fn set_targets(
+    async fn add_targets(
         &self,
         service: &ServiceName,
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
+        let new = targets.iter().map(server).collect::<Result<Vec<Server>>>()?;
+        let mut names = BTreeSet::new();
+        if let Some(twice) = new.iter().find(|server| !names.insert(&server.task)) {
+            let what = format!("HAProxy: task {} is given twice", twice.task);
+            return Err(Error::invalid(what));
+        }
         self.change(Some(service), |model, _| {
             let service = model.service(service)?;
-            let known = service.targets.remove(&place).unwrap_or_default();
-            let mut servers = Vec::<Server>::new();
-            for target in targets {
-                let server = server(target, &known)?;
-                if servers.iter().any(|other| other.task == server.task) {
-                    let task = &server.task;
-                    return Err(Error::invalid(format!("HAProxy: task {task} is given twice")));
+            for server in &new {
+                let known = service.targets.entry(place).or_default();
+                let is_it = |known: &Server| known.task == server.task;
+                if known.iter().any(|known| is_it(known) && known.address == server.address) {
+                    continue;
                 }
-                servers.push(server);
+                known.retain(|known| !is_it(known));
+                known.push(server.clone());
             }
-            if !servers.is_empty() {
-                service.targets.insert(place, servers);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_targets(
+        &self,
+        service: &ServiceName,
+        place: Place,
+        tasks: &[TaskId],
+    ) -> Result<()> {
+        self.change(Some(service), |model, _| {
+            let service = model.service(service)?;
+            if let Some(known) = service.targets.get_mut(&place) {
+                known.retain(|server| !tasks.contains(&server.task));
+                if known.is_empty() {
+                    service.targets.remove(&place);
+                }
             }
             Ok(())
         })
@@ -376,13 +398,11 @@ impl LoadBalancer for HaProxy {
     }
 }
 
-fn server(target: &Endpoint, known: &[Server]) -> Result<Server> {
+fn server(target: &Endpoint) -> Result<Server> {
     check_task(&target.task)?;
     let address = target.address.parse().map_err(|_| {
         let what = format!("HAProxy: task {}: {:?} is no address", target.task, target.address);
         Error::invalid(what).with_hint("give it as IP:PORT")
     })?;
-    let draining =
-        known.iter().any(|k| k.task == target.task && k.address == address && k.draining);
-    Ok(Server { task: target.task.clone(), address, draining })
+    Ok(Server { task: target.task.clone(), address, draining: false })
 }

@@ -116,9 +116,9 @@ impl Side {
     /// What is to be stopped is no target any more: its name and its address may be another task's soon.
     async fn forget(&self, place: Place, goes: impl Fn(&TaskId) -> bool) {
         let state = self.balancer.observe(&self.service).await.unwrap();
-        let stay = state.targets_of(place).filter(|target| !goes(&target.task));
-        let stay: Vec<Endpoint> = stay.map(Endpoint::from).collect();
-        self.balancer.set_targets(&self.service, place, &stay).await.unwrap();
+        let tasks = state.targets_of(place).map(|target| target.task.clone());
+        let gone: Vec<TaskId> = tasks.filter(goes).collect();
+        self.balancer.remove_targets(&self.service, place, &gone).await.unwrap();
     }
 
     async fn perform(&self, operation: &Operation) -> Result<(), ErrorKind> {
@@ -148,7 +148,8 @@ impl Side {
                 let endpoints: Vec<Endpoint> = tasks
                     .filter_map(|task| Some(Endpoint { task: task.id, address: task.address? }))
                     .collect();
-                balancer.set_targets(service, *place, &endpoints).await
+                self.forget(*place, |task| endpoints.iter().all(|e| e.task != *task)).await;
+                balancer.add_targets(service, *place, &endpoints).await
             }
             Operation::Drain(place, nth) => {
                 balancer.drain(service, *place, &self.nth(*place, *nth).await).await

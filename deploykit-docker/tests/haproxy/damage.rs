@@ -24,7 +24,7 @@ async fn a_target_whose_deployer_died_while_adding_it_is_checked_before_it_gets_
             assert!(added.contains("New server registered"), "{added}");
         }
         let targets = [task, nobody.clone()];
-        world.haproxy.set_targets(&world.service, Place::A, &targets).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::A, &targets).await.unwrap();
         let state = world
             .until("checked", |state| {
                 let known = |health| state.targets.iter().any(|target| target.health == health);

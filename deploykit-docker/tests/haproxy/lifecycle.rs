@@ -159,7 +159,7 @@ async fn what_is_connected_since_before_a_reload_is_counted_and_rerouted() {
         let mut answer = String::new();
         slow.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("x-version: A"), "{answer}");
-        world.haproxy.set_targets(&world.service, Place::A, &[]).await.unwrap();
+        world.remove(Place::A, &[old[0].task.clone()]).await;
         world.kill(old[0].task.as_str()).await;
 
         late.write_all(b"\r\n").await.unwrap();

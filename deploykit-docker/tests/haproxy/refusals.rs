@@ -147,7 +147,7 @@ async fn what_it_cannot_do_is_refused_and_nothing_changes() {
         }
         for (task, address) in [("t", "example.org:80"), ("t;quit", "10.0.0.1:80")] {
             let target = Endpoint { task: TaskId::new(task), address: address.into() };
-            let error = haproxy.set_targets(service, Place::A, &[target]).await.unwrap_err();
+            let error = haproxy.add_targets(service, Place::A, &[target]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         }
         let after = std::fs::read_to_string(world.state.join("conf/haproxy.cfg")).unwrap();

@@ -72,7 +72,7 @@ async fn a_place_without_a_healthy_task_gets_nothing_of_its_share() {
         // From the first moment on: nothing is sent to it before it has passed a check.
         let load = world.load().await.without_slow().without_websocket().with_rate(500);
         let running = load.start().await.unwrap();
-        world.haproxy.set_targets(&world.service, Place::B, &[sick]).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::B, &[sick]).await.unwrap();
         running.at_least(500).await;
         let tally = running.stop().await.tally;
         assert_eq!((tally.failed, tally.answers_of("B")), (0, 0), "{tally}");
@@ -137,7 +137,7 @@ async fn a_test_port_reaches_the_candidate_and_marks_what_it_passes_on() {
     on_haproxy_with("testport", frontend, |world| async move {
         // It breaks with the first request that is not marked as a test.
         let task = world.task("B", "errors").await;
-        world.haproxy.set_targets(&world.service, Place::B, &[task]).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::B, &[task]).await.unwrap();
         world.haproxy.set_test_route(&world.service, Some(Place::B)).await.unwrap();
         let state = world.until("healthy", |state| state.healthy(Place::B) == 1).await;
         let entry = state.test_entry.unwrap();

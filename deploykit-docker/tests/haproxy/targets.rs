@@ -29,7 +29,7 @@ async fn a_place_that_is_drained_before_it_goes_loses_no_request_however_long() 
         assert!(state.targets_of(Place::A).all(|t| t.health == TargetHealth::Draining));
 
         world.until("drained", |state| state.in_flight(Place::A) == 0).await;
-        world.haproxy.set_targets(&world.service, Place::A, &[]).await.unwrap();
+        world.remove(Place::A, &names(&old)).await;
         for task in &old {
             world.kill(task.task.as_str()).await;
         }
@@ -53,7 +53,7 @@ async fn a_place_that_goes_without_draining_is_noticed_by_the_load() {
         load.at_least(600).await;
         world.route(&Routing::all_to(Place::B)).await;
         assert!(world.observe().await.in_flight(Place::A) > 0);
-        world.haproxy.set_targets(&world.service, Place::A, &[]).await.unwrap();
+        world.remove(Place::A, &names(&old)).await;
         assert_eq!(world.observe().await.targets_of(Place::A).count(), 0);
         world.kill(old[0].task.as_str()).await;
         assert!(load.stop().await.tally.failed > 0, "only draining saves what is in flight");
@@ -72,8 +72,7 @@ async fn many_targets_come_and_go_under_load_and_no_request_fails() {
             let more: Vec<_> = (0..10)
                 .map(|n| Endpoint { task: TaskId::new(format!("t{round}-{n}")), ..base[0].clone() })
                 .collect();
-            let all = [base.clone(), more.clone()].concat();
-            world.haproxy.set_targets(&world.service, Place::A, &all).await.unwrap();
+            world.haproxy.add_targets(&world.service, Place::A, &more).await.unwrap();
             world.until("healthy", |state| state.healthy(Place::A) == 11).await;
             world.haproxy.drain(&world.service, Place::A, &names(&more)).await.unwrap();
             world
@@ -81,7 +80,7 @@ async fn many_targets_come_and_go_under_load_and_no_request_fails() {
                     state.targets.iter().all(|t| t.task == base[0].task || t.in_flight == 0)
                 })
                 .await;
-            world.haproxy.set_targets(&world.service, Place::A, &base).await.unwrap();
+            world.remove(Place::A, &names(&more)).await;
         }
         let report = load.stop().await;
         assert_eq!(report.tally.failed, 0, "{}", report.tally);
@@ -99,7 +98,7 @@ async fn the_health_of_targets_is_told() {
         // 1.5 s for each answer, which is slow and not dead.
         let slow = world.task("A", "slow").await;
         let tasks = [sick.clone(), nobody.clone(), well.clone(), slow.clone()];
-        world.haproxy.set_targets(&world.service, Place::A, &tasks).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::A, &tasks).await.unwrap();
         let health = |task: &Endpoint, wanted| {
             let (task, address) = (task.task.clone(), task.address.clone());
             move |state: &deploykit_core::BalancerState| {
@@ -119,15 +118,15 @@ async fn the_health_of_targets_is_told() {
 }
 
 #[tokio::test]
-async fn a_draining_task_stays_so_when_the_list_is_set_again_and_not_when_it_comes_back() {
+async fn a_draining_task_stays_so_when_it_is_added_again_and_not_when_it_comes_back() {
     on_haproxy("again", |world| async move {
         let tasks = world.serve(Place::A, 2).await;
         let (haproxy, service) = (&world.haproxy, &world.service);
         haproxy.drain(service, Place::A, &names(&tasks[..1])).await.unwrap();
-        haproxy.set_targets(service, Place::A, &tasks).await.unwrap();
+        haproxy.add_targets(service, Place::A, &tasks).await.unwrap();
         assert_eq!(world.observe().await.healthy(Place::A), 1);
-        haproxy.set_targets(service, Place::A, &tasks[1..]).await.unwrap();
-        haproxy.set_targets(service, Place::A, &tasks).await.unwrap();
+        world.remove(Place::A, &names(&tasks[..1])).await;
+        haproxy.add_targets(service, Place::A, &tasks).await.unwrap();
         world.until("healthy", |state| state.healthy(Place::A) == 2).await;
     })
     .await;
@@ -163,7 +162,7 @@ async fn idle_connections(world: &World) {
         }
     });
     let target = Endpoint { task: TaskId::new("t"), address };
-    world.haproxy.set_targets(&world.service, Place::A, &[target]).await.unwrap();
+    world.haproxy.add_targets(&world.service, Place::A, &[target]).await.unwrap();
     world.route(&Routing::all_to(Place::A)).await;
     let state = world.until("healthy", |state| state.healthy(Place::A) == 1).await;
     let url = state.entry.unwrap().url;

@@ -37,7 +37,7 @@ async fn serve(world: &World, place: Place, count: u32) -> Vec<TaskId> {
     for _ in 0..count {
         tasks.push(server(place.to_string().as_bytes()[0]).await.0);
     }
-    world.haproxy.set_targets(&world.service, place, &tasks).await.unwrap();
+    world.haproxy.add_targets(&world.service, place, &tasks).await.unwrap();
     world.until("healthy", |state| state.healthy(place) == count).await;
     tasks.into_iter().map(|task| task.task).collect()
 }
@@ -129,10 +129,10 @@ async fn a_connection_outlives_the_shift_and_draining_counts_down_to_the_last_on
 #[tokio::test]
 async fn what_is_removed_without_draining_is_cut() {
     on_machine("tcpcut", Frontend::tcp(free_port()), |world| async move {
-        serve(&world, Place::A, 1).await;
+        let tasks = serve(&world, Place::A, 1).await;
         world.route(&Routing::all_to(Place::A)).await;
         let mut connection = open_all(&world, 1).await.remove(0);
-        world.haproxy.set_targets(&world.service, Place::A, &[]).await.unwrap();
+        world.remove(Place::A, &tasks).await;
         assert!(!connection.works().await);
     })
     .await;
@@ -160,7 +160,7 @@ async fn a_task_that_died_costs_no_new_connection() {
     on_machine("tcpdead", Frontend::tcp(free_port()), |world| async move {
         let ((dead, running), (well, _)) = (server(b'A').await, server(b'A').await);
         let both = [dead, well];
-        world.haproxy.set_targets(&world.service, Place::A, &both).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::A, &both).await.unwrap();
         world.until("healthy", |state| state.healthy(Place::A) == 2).await;
         world.route(&Routing::all_to(Place::A)).await;
         running.abort();

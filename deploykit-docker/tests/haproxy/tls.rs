@@ -426,7 +426,7 @@ async fn the_service_is_told_that_its_clients_came_over_tls_testers_included() {
             }
         });
         let target = Endpoint { task: TaskId::new("t"), address };
-        world.haproxy.set_targets(&world.service, Place::A, &[target]).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::A, &[target]).await.unwrap();
         world.haproxy.set_test_route(&world.service, Some(Place::A)).await.unwrap();
         world.route(&Routing::all_to(Place::A)).await;
         let state = world.until("healthy", |state| state.healthy(Place::A) == 1).await;
@@ -488,7 +488,7 @@ async fn tls_that_the_service_speaks_itself_is_passed_through() {
                 });
             }
         });
-        world.haproxy.set_targets(&world.service, Place::A, &[target]).await.unwrap();
+        world.haproxy.add_targets(&world.service, Place::A, &[target]).await.unwrap();
         world.until("healthy", |state| state.healthy(Place::A) == 1).await;
         world.route(&Routing::all_to(Place::A)).await;
         let url = world.observe().await.entry.unwrap().url;

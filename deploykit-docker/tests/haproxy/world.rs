@@ -177,9 +177,14 @@ impl World {
         for _ in 0..count {
             tasks.push(self.task(&place.to_string(), "good").await);
         }
-        self.haproxy.set_targets(&self.service, place, &tasks).await.unwrap();
+        self.haproxy.add_targets(&self.service, place, &tasks).await.unwrap();
         self.until("healthy", |state| state.healthy(place) == count).await;
         tasks
+    }
+
+    /// Removes targets, whatever they do.
+    pub(crate) async fn remove(&self, place: Place, tasks: &[TaskId]) {
+        self.haproxy.remove_targets(&self.service, place, tasks).await.unwrap();
     }
 
     /// Gives a place so many healthy tasks, and all requests.

@@ -86,14 +86,17 @@ macro_rules! __promises_of_a_balancer {
             a_new_service_is_closed_and_answers_nobody
             targets_that_answer_become_healthy
             a_target_where_nobody_listens_gets_no_requests
-            setting_the_same_targets_twice_changes_nothing
-            targets_whose_answer_was_lost_are_set_once
-            targets_that_are_missing_from_the_list_are_gone_and_the_others_stay
-            an_empty_list_forgets_the_place_and_no_other
-            forgetting_a_place_that_is_not_there_is_success
-            targets_of_two_places_that_are_set_at_once_are_both_there
-            many_who_set_the_same_targets_at_once_set_them_once
-            dropped_targets_are_the_old_or_the_new_ones_and_can_be_set_again
+            adding_the_same_targets_twice_changes_nothing
+            targets_whose_answer_was_lost_are_added_once
+            targets_that_are_added_leave_the_others_as_they_are
+            a_target_that_is_added_under_another_address_has_that_one
+            removing_targets_leaves_the_others_as_they_are
+            removing_what_is_not_known_changes_nothing
+            a_removal_whose_answer_was_lost_is_made_once
+            targets_of_two_places_that_are_added_at_once_are_both_there
+            of_two_who_add_and_remove_at_once_none_undoes_the_other
+            many_who_add_the_same_targets_at_once_add_them_once
+            a_dropped_removal_or_addition_can_be_made_again
             everybody_sees_the_same
             a_routing_to_one_place_is_read_back_and_followed
             a_routing_that_is_set_twice_is_set_once
@@ -103,7 +106,7 @@ macro_rules! __promises_of_a_balancer {
             a_closed_service_answers_nobody
             a_routing_to_a_place_without_targets_is_accepted
             a_routing_set_before_its_targets_is_followed_when_they_come
-            a_place_that_is_forgotten_while_it_gets_requests_answers_nobody
+            a_place_that_loses_its_targets_while_it_gets_requests_answers_nobody
             no_routing_at_all_is_unsupported
             changes_of_two_services_do_not_mix
             targets_that_drain_get_no_requests
@@ -113,7 +116,7 @@ macro_rules! __promises_of_a_balancer {
             a_dropped_drain_can_be_made_again
             draining_one_target_leaves_the_others_as_they_are
             draining_what_is_not_known_changes_nothing
-            draining_targets_stay_so_when_they_are_set_again
+            draining_targets_stay_so_when_they_are_added_again
             a_target_that_drained_and_went_is_new_when_it_comes_back
             a_wait_for_a_change_ends_by_its_bound
             a_routing_ends_the_wait_for_a_change
@@ -205,13 +208,22 @@ impl<'h> On<'h> {
         tasks
     }
 
-    pub(super) async fn set(
+    pub(super) async fn add(
         &self,
         by: &dyn LoadBalancer,
         place: Place,
         targets: &[Endpoint],
     ) -> Result<()> {
-        by.set_targets(&self.service, place, targets).await
+        by.add_targets(&self.service, place, targets).await
+    }
+
+    pub(super) async fn remove(
+        &self,
+        by: &dyn LoadBalancer,
+        place: Place,
+        targets: &[Endpoint],
+    ) -> Result<()> {
+        by.remove_targets(&self.service, place, &names(targets)).await
     }
 
     pub(super) async fn route(&self, by: &dyn LoadBalancer, routing: &Routing) -> Result<()> {
@@ -229,7 +241,7 @@ impl<'h> On<'h> {
     /// So many healthy targets.
     pub(super) async fn served(&self, place: Place, count: u32) -> Vec<Endpoint> {
         let tasks = self.tasks(place, count).await;
-        self.set(&self.first, place, &tasks).await.unwrap();
+        self.add(&self.first, place, &tasks).await.unwrap();
         self.until("all targets are healthy", |state| state.healthy(place) == count).await;
         tasks
     }
@@ -336,7 +348,8 @@ async fn a_change_of_a_service_that_is_not_known_is_made_or_not_found(on: &On<'_
     let nobody = unique_service();
     for answer in [
         on.first.set_routing(&nobody, &Routing::Closed).await,
-        on.first.set_targets(&nobody, Place::A, &[]).await,
+        on.first.add_targets(&nobody, Place::A, &[]).await,
+        on.first.remove_targets(&nobody, Place::A, &[TaskId::new("never")]).await,
         on.first.drain(&nobody, Place::A, &[TaskId::new("never")]).await,
     ] {
         assert!(answer.as_ref().is_ok_and(|()| true) || answer.is_err_and(is_not_found));

@@ -82,9 +82,11 @@ pub(super) async fn a_routing_set_before_its_targets_is_followed_when_they_come(
     on.until_answered(Some(Place::A)).await;
 }
 
-pub(super) async fn a_place_that_is_forgotten_while_it_gets_requests_answers_nobody(on: &On<'_>) {
-    on.live().await;
-    on.set(&on.first, Place::A, &[]).await.unwrap();
+pub(super) async fn a_place_that_loses_its_targets_while_it_gets_requests_answers_nobody(
+    on: &On<'_>,
+) {
+    let tasks = on.live().await;
+    on.remove(&on.first, Place::A, &tasks).await.unwrap();
     on.until_answered(None).await;
     assert_eq!(on.observe().await.routing, Routing::all_to(Place::A), "the routing is as it was");
 }

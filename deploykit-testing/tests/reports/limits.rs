@@ -8,15 +8,16 @@ use crate::stage::{SECOND, Stage, careful};
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_throttles_costs_time_and_nothing_else() {
     use Operation::{
-        Drain, Launch, ObserveRouting, ObserveTasks, Register, Retire, SetRouting, SetTargets,
-        SetTestRoute,
+        AddTargets, Drain, Launch, ObserveRouting, ObserveTasks, Register, RemoveTargets, Retire,
+        SetRouting, SetTestRoute,
     };
     for operation in [
         Register,
         Launch,
         ObserveTasks,
         ObserveRouting,
-        SetTargets,
+        AddTargets,
+        RemoveTargets,
         SetTestRoute,
         SetRouting,
         Drain,

@@ -1,7 +1,9 @@
 //! What somebody else does between a look and what follows it.
 
-use deploykit_core::{BlueGreen, Canary, Change, ErrorKind, Outcome, Place, Rolling, Routing};
-use deploykit_testing::{Fault, Operation};
+use deploykit_core::{
+    BlueGreen, Canary, Change, ErrorKind, Outcome, Place, Rolling, Routing, Step,
+};
+use deploykit_testing::{Fault, Operation, Snapshot};
 use tokio::time::sleep;
 
 use crate::stage::{SECOND, Stage, half};
@@ -92,4 +94,22 @@ async fn a_good_candidate_makes_room_for_stable_when_it_is_aborted() {
     stage.world.heal();
     assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "ann".into() });
     assert_eq!(stage.whole(), Ok(Place::A));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_answer_do_not_make_way_for_a_stable_of_which_nothing_lived() {
+    let stage = Stage::new();
+    for _ in 0..3 {
+        stage.world.kill_task(&stage.web, Place::A, 0).unwrap();
+    }
+    let mut plan = stage.plan(&Rolling::new().surge(3).unavailable(0), "web:2").await;
+    let pause = Step::Soak { time: SECOND * 600, gates: Vec::new() };
+    plan.steps.insert(1, pause);
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    let is_empty = |seen: &Snapshot| seen.places.get(&Place::A).is_none_or(|a| a.tasks == 0);
+    stage.until(|world| is_empty(&world.snapshot(&stage.web))).await;
+    rollout.abort("ann");
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "ann".into() });
+    assert_eq!(stage.whole(), Ok(Place::A));
+    stage.world.assert_safe();
 }

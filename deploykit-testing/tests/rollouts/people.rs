@@ -152,7 +152,7 @@ async fn a_place_that_was_to_be_removed_can_still_be_rolled_back_to_or_is_not_he
     let held = stage.deploy(&BlueGreen::new().hold(SECOND * 86_400), "web:2").await;
     assert_eq!(held.outcome, Outcome::Promoted, "{held}");
     let plan = stage.plan(&careful(), "web:3").await;
-    stage.world.fail(Fault::delay(Operation::SetTargets, SECOND * 5));
+    stage.world.fail(Fault::delay(Operation::RemoveTargets, SECOND * 5));
     let rollout = stage.fresh().deploy(plan).await.unwrap();
     sleep(SECOND).await;
     rollout.abort("bob");

@@ -55,10 +55,10 @@ async fn a_draining_target_finishes_what_it_has_and_gets_nothing_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn setting_the_same_targets_again_leaves_draining_ones_draining() {
+async fn adding_the_same_targets_again_leaves_draining_ones_draining() {
     let (world, web) = world(1, Behaviour::good());
     drain(&world, &web, A).await;
-    crate::set_targets(&world, &web, A).await;
+    crate::add_targets(&world, &web, A).await;
     assert_eq!(health(&world, &web, A).await, [TargetHealth::Draining]);
 }
 
@@ -69,7 +69,7 @@ async fn removing_a_target_cuts_what_it_answers() {
     sleep(ms(3_000)).await;
     let balancer = world.balancer();
     let in_flight = balancer.observe(&web).await.unwrap().in_flight(A);
-    balancer.set_targets(&web, A, &[]).await.unwrap();
+    crate::remove_targets(&world, &web, A).await;
     assert_eq!(traffic.tally().failed, in_flight);
 }
 

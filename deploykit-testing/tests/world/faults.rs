@@ -73,7 +73,7 @@ async fn a_conditional_fault_strikes_only_while_the_condition_holds() {
     balancer.observe(&web).await.unwrap();
     launch(&world, &web, B, "web:2", 1).await;
     assert!(balancer.observe(&web).await.is_err());
-    balancer.set_targets(&web, B, &[]).await.unwrap();
+    crate::remove_targets(&world, &web, B).await;
     world.orchestrator().retire(&web, B).await.unwrap();
     balancer.observe(&web).await.unwrap();
 }

@@ -64,11 +64,11 @@ pub(crate) async fn launch(world: &World, web: &ServiceName, place: Place, image
     let revision = register(world, web, image).await;
     let launch = wanted(web, place, &revision, n);
     world.orchestrator().launch(&launch).await.unwrap();
-    set_targets(world, web, place).await;
+    add_targets(world, web, place).await;
 }
 
 /// Makes all tasks of a place its targets.
-pub(crate) async fn set_targets(world: &World, web: &ServiceName, place: Place) {
+pub(crate) async fn add_targets(world: &World, web: &ServiceName, place: Place) {
     let seen = world.orchestrator().observe(web).await.unwrap();
     let endpoints: Vec<_> = seen
         .place(place)
@@ -77,7 +77,14 @@ pub(crate) async fn set_targets(world: &World, web: &ServiceName, place: Place) 
         .iter()
         .map(|task| Endpoint { task: task.id.clone(), address: task.address.clone().unwrap() })
         .collect();
-    world.balancer().set_targets(web, place, &endpoints).await.unwrap();
+    world.balancer().add_targets(web, place, &endpoints).await.unwrap();
+}
+
+/// Removes all targets of a place.
+pub(crate) async fn remove_targets(world: &World, web: &ServiceName, place: Place) {
+    let seen = world.orchestrator().observe(web).await.unwrap();
+    let tasks: Vec<_> = seen.place(place).unwrap().tasks.iter().map(|t| t.id.clone()).collect();
+    world.balancer().remove_targets(web, place, &tasks).await.unwrap();
 }
 
 pub(crate) async fn states(world: &World, web: &ServiceName, place: Place) -> Vec<TaskState> {
@@ -134,6 +141,6 @@ pub(crate) async fn blue_green(world: &World, web: &ServiceName, count: u32) {
         tokio::time::sleep(ms(1_000)).await;
     }
     drain(world, web, A).await;
-    balancer.set_targets(web, A, &[]).await.unwrap();
+    remove_targets(world, web, A).await;
     world.orchestrator().retire(web, A).await.unwrap();
 }

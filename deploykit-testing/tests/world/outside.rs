@@ -1,4 +1,4 @@
-use deploykit_core::{Clock, LoadBalancer, Orchestrator, Routing, TaskState, Timestamp};
+use deploykit_core::{Clock, Orchestrator, Routing, TaskState, Timestamp};
 use deploykit_testing::{Behaviour, Traffic};
 use tokio::time::sleep;
 
@@ -84,7 +84,7 @@ async fn what_is_undone_looks_as_it_began() {
     let before = world.snapshot(&web);
     launch(&world, &web, B, "web:2", 2).await;
     assert_ne!(world.snapshot(&web), before);
-    world.balancer().set_targets(&web, B, &[]).await.unwrap();
+    crate::remove_targets(&world, &web, B).await;
     world.orchestrator().retire(&web, B).await.unwrap();
     assert_eq!(world.snapshot(&web), before);
 }
