@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit::{LoadBalancer, Result, TargetHealth};
+use deploykit::{LoadBalancer, Result, Target, TargetHealth};
 use tokio::time::{sleep, timeout};
 
 use crate::draw::{Draw, Kind};
@@ -12,7 +12,7 @@ use crate::round::{Stage, Told, count};
 const DEAD: Duration = Duration::from_secs(1);
 const COMES_BACK: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// An outage is over when HAProxy has called all tasks healthy so many times in a row.
+/// An outage is over when HAProxy has found nothing wrong with any task so many times in a row.
 const STEADY: u32 = 10;
 
 impl Stage<'_> {
@@ -59,8 +59,10 @@ impl Stage<'_> {
             sleep(LOOK_EVERY).await;
             let seen = self.haproxy.observe(&self.site.service).await;
             let is_good = seen.is_ok_and(|state| {
-                let mut healths = state.targets.iter().map(|target| &target.health);
-                !state.targets.is_empty() && healths.all(|health| *health == TargetHealth::Healthy)
+                let is_bad = |target: &Target| {
+                    matches!(target.health, TargetHealth::Starting | TargetHealth::Unhealthy)
+                };
+                !state.targets.iter().any(is_bad)
             });
             good = if is_good { good + 1 } else { 0 };
         }

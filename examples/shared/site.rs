@@ -65,7 +65,7 @@ impl Site {
             "Labels": label(),
             "HostConfig": {
                 "PortBindings": { "5000/tcp": [{ "HostIp": host, "HostPort": port }] },
-                "RestartPolicy": { "Name": "unless-stopped" },
+                "RestartPolicy": { "Name": "always" },
             },
         });
         let (bare, name) = (&self.bare, format!("deploykit-registry-{}", self.id));

@@ -329,7 +329,8 @@ impl Case {
 
     /// Whether somebody wants more tasks than there is room for: that has no end.
     pub(crate) fn is_over_full(&self) -> bool {
-        self.has(|deed| matches!(deed, Deed::Scale(_, count) if self.room.is_some_and(|room| room < *count)))
+        let is_over = |count| self.room.is_some_and(|room| self.count + room.more < count);
+        self.has(|deed| matches!(deed, Deed::Scale(_, count) if is_over(*count)))
     }
 
     pub(crate) fn has(&self, is_meant: impl Fn(&Deed) -> bool) -> bool {

@@ -233,8 +233,9 @@ impl Container {
                     format!("{}:{CONFIG}:ro,Z", spec.config_dir.display()),
                     format!("{}:{SOCKETS}:Z", spec.socket_dir.display()),
                 ]),
+                // As tasks: it comes back after an Engine that was killed.
                 restart_policy: Some(RestartPolicy {
-                    name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                    name: Some(RestartPolicyNameEnum::ALWAYS),
                     maximum_retry_count: None,
                 }),
                 readonly_rootfs: Some(true),

@@ -39,10 +39,11 @@ impl Blueprint {
             host_config: Some(HostConfig {
                 mounts: Some(spec.mounts.iter().map(mount).collect()),
                 network_mode: Some(self.network.clone()),
-                // A dead task of a place that serves comes back by itself, after a restart of the Engine too.
+                // A dead task of a place that serves comes back by itself, after a restart of the Engine too. An Engine that
+                // was killed stops what still runs when it begins again; only `always` is started after that.
                 restart_policy: Some(RestartPolicy {
                     name: Some(match self.restarts {
-                        true => RestartPolicyNameEnum::UNLESS_STOPPED,
+                        true => RestartPolicyNameEnum::ALWAYS,
                         false => RestartPolicyNameEnum::NO,
                     }),
                     maximum_retry_count: None,

@@ -43,8 +43,9 @@ const AT_ONCE: usize = 64;
 /// * **Readiness**: the image's HEALTHCHECK where it has one, else the probe that the release names, made from here.
 ///   Container addresses must be reachable from here for that, which they are on Linux and are not through Docker
 ///   Desktop's virtual machine: there, give the image a HEALTHCHECK.
-/// * **Restarts**: a task that dies is restarted by the Engine. It counts as failed until it is ready again, and its
-///   exit code, whether it ran out of memory, and its last log lines are told.
+/// * **Restarts**: a task that dies is restarted by the Engine, and all that were there are when the Engine itself begins again, even
+///   those that somebody had stopped. It counts as failed until it is ready again, and its exit code, whether it ran out of
+///   memory, and its last log lines are told.
 /// * **Jobs** are containers too, named after the id of their run and labelled `deploykit.job`. They are never restarted, and
 ///   kept until the rollout has ended: whether a job was started, and how it ended, is what its container says.
 /// * **Addresses**: a task keeps its address when it or the Engine restarts, on a network made here or with a subnet
