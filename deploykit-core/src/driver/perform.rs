@@ -235,6 +235,12 @@ impl Performer {
             if gone.await.map_err(|e: Error| e.within(format_args!("place {place}")))? {
                 break;
             }
+            if self.now() >= until {
+                let what = format!("place {place} was removed, and there are tasks in it again");
+                return Err(Error::new(ErrorKind::Foreign, what)
+                    .with_hint("look who scales it, and end that"));
+            }
+            sleep(LOOK_AGAIN).await;
             if let Some(balancer) = &self.providers.balancer {
                 let read = || balancer.quick("read the balancer", balancer.observe(&self.service));
                 let routing = self.insist(INSIST, read).await?.routing;
@@ -242,12 +248,6 @@ impl Performer {
                     return Err(foreign_routing(&routing));
                 }
             }
-            if self.now() >= until {
-                let what = format!("place {place} was removed, and there are tasks in it again");
-                return Err(Error::new(ErrorKind::Foreign, what)
-                    .with_hint("look who scales it, and end that"));
-            }
-            sleep(LOOK_AGAIN).await;
         }
         if let Some(balancer) = &self.providers.balancer {
             // Somebody else may have scaled the place after it was drained; whatever he registered is gone now.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{NetworkCreateRequest, RestartPolicyNameEnum};
 use deploykit_core::{Limits, Mount, Orchestrator, Place, ServiceSpec};
 
 use crate::world::{get, http, on_docker};
@@ -35,6 +35,17 @@ async fn limits_and_stop_grace_are_set() {
         assert_eq!((host.memory, host.nano_cpus), (Some(64 << 20), Some(500_000_000)));
         // Whole seconds, never fewer than asked for.
         assert_eq!(container.config.unwrap().stop_timeout, Some(2));
+    })
+    .await;
+}
+
+/// What that policy leads to is seen by `cargo xtask chaos --outages`, which kills daemons.
+#[tokio::test]
+async fn tasks_come_back_with_an_engine_that_was_killed() {
+    on_docker("policy", async |world| {
+        world.serve("good", http()).await;
+        let policy = world.inspect(0).await.host_config.unwrap().restart_policy.unwrap();
+        assert_eq!(policy.name, Some(RestartPolicyNameEnum::ALWAYS));
     })
     .await;
 }

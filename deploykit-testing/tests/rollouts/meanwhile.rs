@@ -3,7 +3,7 @@
 use deploykit_core::{
     BlueGreen, Canary, Change, ErrorKind, Outcome, Place, Rolling, Routing, Step,
 };
-use deploykit_testing::{Fault, Operation, Snapshot};
+use deploykit_testing::{Behaviour, Fault, Operation, Snapshot};
 use tokio::time::sleep;
 
 use crate::stage::{SECOND, Stage, half};
@@ -111,5 +111,28 @@ async fn tasks_that_answer_do_not_make_way_for_a_stable_of_which_nothing_lived()
     rollout.abort("ann");
     assert_eq!(rollout.await.unwrap().outcome, Outcome::Aborted { by: "ann".into() });
     assert_eq!(stage.whole(), Ok(Place::A));
+    stage.world.assert_safe();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_removed_again_is_looked_at_right_before() {
+    let stage = Stage::new();
+    let slow = Behaviour::good().stops_in(SECOND * 5);
+    stage.world.image("web:slow", slow).unwrap();
+    let plan = stage.plan(&BlueGreen::new().bake(SECOND * 60), "web:slow").await;
+    let rollout = stage.fresh().deploy(plan).await.unwrap();
+    stage.until(|world| world.snapshot(&stage.web).routing == Routing::all_to(Place::B)).await;
+    rollout.abort("ann");
+    stage.until(|world| world.count(Operation::Retire) == 1).await;
+    stage.world.scale(&stage.web, Place::B, 5).unwrap();
+    let looks = stage.world.count(Operation::ObserveTasks);
+    stage.until(|world| world.count(Operation::ObserveTasks) > looks).await;
+    // It was removed, and there are tasks in it: that is not tried again at once.
+    sleep(SECOND / 2).await;
+    stage.world.set_routing_by_someone_else(&stage.web, &Routing::Pooled);
+    let traffic = stage.traffic();
+    let report = rollout.await.unwrap();
+    assert!(report.to_string().contains("somebody else"), "{report}");
+    assert_eq!(traffic.stop().await.failed, 0);
     stage.world.assert_safe();
 }
