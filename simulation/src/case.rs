@@ -175,6 +175,9 @@ pub(crate) enum Version {
     Errors,
 }
 
+/// How long tasks of that version take to stop.
+pub(crate) const SLOW_STOP: Duration = Duration::from_secs(8);
+
 impl Version {
     /// Whether it fails after it was healthy.
     pub(crate) fn is_treacherous(self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use deploykit_core::{ErrorKind, Outcome, Place, Plan, Report, Routing, Step, Weight};
 use deploykit_testing::{Breach, Mutation, PlaceSnapshot, Snapshot, Violation, World};
 
-use crate::case::{self, Case, Deed, Harm, SECOND, Way};
+use crate::case::{self, Case, Deed, Harm, SECOND, SLOW_STOP, Version, Way};
 
 /// What is wrong with a case.
 #[derive(Clone, Debug)]
@@ -51,7 +51,8 @@ pub(crate) fn wrong<T>(what: Wrong, why: impl Into<String>) -> Result<T, Failure
 /// and what an undo waits for stable.
 pub(crate) fn bound(case: &Case, plan: &Plan) -> Duration {
     let paused = case.has(|deed| *deed == Deed::Pause);
-    let day = if paused { SECOND * 86_400 } else { Duration::ZERO };
+    // With what a rival is waited for at most.
+    let day = if paused { SECOND * 90_000 } else { Duration::ZERO };
     let deeds = case.deeds.last().map_or(0, |(at, _)| *at);
     plan.estimate().most * 2 + SECOND * 1_200 + day + case::ms(deeds)
 }
@@ -142,7 +143,9 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
         Harm::Slow(time) => Some(time),
         _ => None,
     });
-    let slowest = slow.max().unwrap_or_default();
+    // Whoever removes what stops slowly waits as long.
+    let stops = if case.version == Version::SlowStop { SLOW_STOP.as_secs() * 1_000 } else { 0 };
+    let slowest = slow.max().unwrap_or_default().max(stops);
     let wait = if throttled { 10_000 } else { 0 };
     let reach = Duration::from_millis(100 + case.stale + slowest + wait);
     let meanwhile = |found: &Violation| {

@@ -24,6 +24,8 @@ mod storm;
 mod tests;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use case::Case;
@@ -34,6 +36,8 @@ use stage::Met;
 const SHOWN: u64 = 2;
 /// A cell of the table that a long run met less often is named.
 const LEAST: u64 = 50;
+/// A case takes milliseconds.
+const LONGEST: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     quiet_panics();
@@ -99,7 +103,9 @@ impl Asked {
         let began = Instant::now();
         let mut sum = Sum::default();
         let mut told = began;
+        let at_work = watched();
         for seed in self.seed..self.seed.saturating_add(self.rollouts) {
+            at_work.store(seed, Ordering::Relaxed);
             let case = draw::any(seed);
             let run = run::run(&case, false);
             sum.add(&run);
@@ -141,6 +147,24 @@ impl Asked {
         );
         if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// Names the seed whose case does nothing but compute, and ends all: in its own time nothing passes.
+fn watched() -> Arc<AtomicU64> {
+    let at_work = Arc::new(AtomicU64::new(0));
+    let watched = Arc::clone(&at_work);
+    std::thread::spawn(move || {
+        let mut before = None;
+        loop {
+            std::thread::sleep(LONGEST);
+            let seed = watched.load(Ordering::Relaxed);
+            if before.replace(seed) == Some(seed) {
+                println!("=== seed {seed} does not end: nothing has come of it in {LONGEST:?}");
+                std::process::exit(1);
+            }
+        }
+    });
+    at_work
 }
 
 /// What came of all cases.

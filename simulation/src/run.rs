@@ -287,8 +287,10 @@ impl<'a> Running<'a> {
                     if attempt > 0 && toll.is_calm() && !rival {
                         return self.wrong(Wrong::Hangs, "it cannot be recovered");
                     }
-                    // A rival may wait long for room.
-                    sleep(if rival { LEASE } else { SECOND * 5 }).await;
+                    // A rival may wait long for room, or for whoever paused.
+                    let long =
+                        if self.case.has(|deed| *deed == Deed::Pause) { LEASE * 50 } else { LEASE };
+                    sleep(if rival { long } else { SECOND * 5 }).await;
                 }
             }
         }

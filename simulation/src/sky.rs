@@ -12,7 +12,7 @@ use deploykit_core::{
 use deploykit_testing::{Behaviour, Tap, Throttle, World};
 use tokio::time::sleep;
 
-use crate::case::{Answer, Case, Gate, HookKind, JobKind, SECOND, Version, ms};
+use crate::case::{Answer, Case, Gate, HookKind, JobKind, SECOND, SLOW_STOP, Version, ms};
 
 #[derive(Debug)]
 struct Answers(Answer);
@@ -43,7 +43,7 @@ fn behaviour(version: Version, job: Option<JobKind>) -> Behaviour {
     let behaviour = match version {
         Version::Good => good,
         Version::SlowStart => good.starts_in(SECOND * 7),
-        Version::SlowStop => good.stops_in(SECOND * 8),
+        Version::SlowStop => good.stops_in(SLOW_STOP),
         Version::Crashes => good.crashes(),
         Version::NeverReady => good.never_ready(),
         Version::Dies => good.dies_after(SECOND * 6),

@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) stable_was_unhealthy: bool,
     /// How long an undo waits for stable.
     pub(super) stable_until: Timestamp,
+    /// How often this undo has looked at stable anew.
+    pub(super) looked_anew: u32,
     /// How many tasks the candidate was last found to need.
     pub(super) needed: u32,
     /// How many of them were last found healthy together: fewer than these is trouble, whatever is being waited for.

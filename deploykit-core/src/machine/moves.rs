@@ -7,6 +7,9 @@ use crate::outcome::{Outcome, StepTime};
 use crate::plan::Step;
 use std::time::Duration;
 
+/// How often an undo looks at stable anew. One that only waits for it does so half as often.
+pub(super) const MOST_LOOKS: u32 = 30;
+
 impl Machine {
     pub(super) fn enter_step(&mut self, index: usize) {
         if let Some(last) = self.steps.last_mut() {
@@ -95,7 +98,7 @@ impl Machine {
             Phase::Undo(why) => {
                 let place = self.plan.candidate;
                 match self.op {
-                    Some(Op::AwaitHealthy { .. }) if self.now < self.facts.stable_until => {
+                    Some(Op::AwaitHealthy { .. }) if self.may_look_anew() => {
                         self.look_anew(None);
                     }
                     Some(
@@ -146,7 +149,7 @@ impl Machine {
 
     /// On the way back stable was well, and is not any more: it is brought back before anything else is taken from it.
     pub(super) fn brings_back_first(&mut self) -> bool {
-        let can = matches!(self.phase, Phase::Undo(_)) && self.now < self.facts.stable_until;
+        let can = matches!(self.phase, Phase::Undo(_)) && self.may_look_anew();
         match self
             .op
             .take_if(|op| can && matches!(op, Op::Route { .. } | Op::Drain { others: true, .. }))
@@ -157,8 +160,14 @@ impl Machine {
         true
     }
 
+    /// What fails at once at each look must not be looked at as fast as the provider answers.
+    fn may_look_anew(&self) -> bool {
+        self.now < self.facts.stable_until && self.facts.looked_anew < MOST_LOOKS
+    }
+
     /// Looks at stable again, brings it back, and goes on with this. A roll does so by itself, and knows its bounds.
     fn look_anew(&mut self, then: Option<Op>) {
+        self.facts.looked_anew += 1;
         let roll = |op: &Op| matches!(op, Op::Roll { .. });
         match self.queue.iter().position(roll) {
             Some(at) => {
@@ -208,6 +217,7 @@ impl Machine {
             rolling.cramped = false;
         }
         self.facts.stable_until = self.now.plus(op::COMING_BACK);
+        self.facts.looked_anew = 0;
         self.queue = op::of_undo(&self.plan, &self.facts).into();
         self.next();
     }

@@ -152,6 +152,17 @@ fn a_candidate_whose_requests_could_not_be_drained_is_not_removed() {
 }
 
 #[test]
+fn stable_that_is_lost_again_and_again_on_the_way_back_ends_with_an_operator() {
+    let mut run = Run::new(plan(full()));
+    run.until("route A 90 %, B 10 %").answer();
+    run.event(Event::AbortRequested { by: "ann".into() });
+    for _ in 0..=moves::MOST_LOOKS {
+        run.until("route A 100 %").fail("place A has no healthy target to take requests back");
+    }
+    assert_eq!(run.end(), Outcome::NeedsOperator);
+}
+
+#[test]
 fn stable_that_is_lost_on_the_way_back_is_brought_back_before_requests_return_to_it() {
     let mut run = Run::new(plan(full()));
     run.until("route A 90 %, B 10 %").answer();
