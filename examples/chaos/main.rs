@@ -65,7 +65,6 @@ their successors make of it. Needs what `cargo xtask parts` makes.
 Exit codes: 0 all well, 1 something was wrong or failed, 2 the command line cannot be read.
 ";
 
-#[derive(Clone, Copy)]
 struct Options {
     kills: u32,
     outages: u32,

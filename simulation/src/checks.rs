@@ -160,7 +160,8 @@ pub(crate) fn violations(case: &Case, world: &World) -> Vec<String> {
     let counts = |found: &&Violation| match found.breach {
         // Whoever is given more tasks by somebody else needs no more of them than stable has; and a stable that lacked a task
         // when the rollout began is not waited for longer than the others. Where there is no room, the requests follow the tasks.
-        Breach::BelowCapacity => !(scaled || lacked || is_roll && case.room.is_some()),
+        // A provider that does not answer for a minute looks like one without room.
+        Breach::BelowCapacity => !(scaled || lacked || is_roll && (case.room.is_some() || is_late)),
         // What somebody else registers while a call is on its way, or was made by an old read, that call does not know.
         Breach::NotDrained => !(scaled && (is_late || found.what.ends_with("with 0 requests"))),
         // What was healthy by the read that led to a call may not be any more when it arrives.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cargo::{Workspace, dependencies, rust_files};
 use crate::job::{Fault, Job, Result};
+use crate::mutate;
 use crate::named;
 use crate::promises;
 use crate::readme;
@@ -46,6 +47,7 @@ pub(crate) fn run() -> Result<()> {
     steps.step("strategies", || promises::strategies(&workspace.root))?;
     steps.step("commands of the README", || readme::check(&workspace.root))?;
     steps.step("tests that documents name", || named::check(&workspace.root))?;
+    steps.step("mutations fit", || mutate::check(&workspace.root))?;
     steps.end()?;
     note_long_files(&workspace.root);
     Ok(())

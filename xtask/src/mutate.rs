@@ -56,6 +56,15 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     Err(Fault::Failed(format!("no test noticed {}", survived.join(", "))))
 }
 
+/// Whether all of them fit the code as it is: one that does not is missed only when somebody needs it.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    for patch in patches(root)? {
+        let check = ["apply", "--check", &patch.display().to_string()];
+        Job::new("git", check).within(root).run()?;
+    }
+    Ok(())
+}
+
 fn patches(root: &Path) -> Result<Vec<PathBuf>> {
     let directory = root.join("mutations");
     let entries = std::fs::read_dir(&directory).map_err(io("read the mutations"))?;
@@ -106,7 +115,7 @@ impl Copy {
 
     fn apply(&self, patch: &Path) -> Result<()> {
         self.git(&self.directory, &["reset", "--quiet", "--hard"])?;
-        self.git(&self.directory, &["apply", "--3way", &patch.display().to_string()])
+        self.git(&self.directory, &["apply", &patch.display().to_string()])
     }
 
     fn test(&self) -> Result<Found> {

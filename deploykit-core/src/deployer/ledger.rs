@@ -149,6 +149,17 @@ impl Ledger {
         }
     }
 
+    /// The roles as the open rollout has left them so far.
+    pub(super) fn stands(&mut self, mut roles: Roles, tasks: u32) {
+        roles.hold_until = roles.hold_until.or_else(|| self.hold_until(&roles));
+        (self.roles, self.tasks) = (roles, tasks);
+    }
+
+    /// What was held before goes on being held for as long as it was to be.
+    pub(super) fn hold_until(&self, roles: &Roles) -> Option<Timestamp> {
+        self.roles.hold_until.filter(|_| roles.held == self.roles.held)
+    }
+
     /// What served before what serves now.
     pub(super) fn previous(&self) -> Option<&RevisionId> {
         self.served.iter().rev().nth(1)

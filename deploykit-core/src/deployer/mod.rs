@@ -20,12 +20,13 @@ pub use rivals::Supervised;
 
 use crate::driver::Providers;
 use crate::error::{Error, ErrorKind, Result};
+use crate::machine::{Event, Record};
 use crate::name::{RevisionId, ServiceName};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, StepTime};
 use crate::plan::{Plan, Standing};
 use crate::release::Release;
 use crate::routing::Routing;
-use crate::store::Store;
+use crate::store::{Journal, Store};
 use crate::strategy::Strategy;
 use crate::time::Timestamp;
 
@@ -47,6 +48,10 @@ pub struct Status {
     pub routing: Routing,
     /// The rollout that has begun and not ended well: somebody works on it, or it is to be [recovered](Deployer::recover).
     pub open: Option<Past>,
+    /// The step that it is at, as far as it is written down.
+    pub step: Option<StepTime>,
+    /// Since when it is paused.
+    pub paused: Option<Timestamp>,
 }
 
 /// The name under which a release is kept.
@@ -242,10 +247,19 @@ impl Deployer {
         Error: From<N::Error>,
     {
         let service = named(service)?;
-        let ledger = Ledger::read(&self.store, &service).await?;
-        let open = ledger.unfinished().cloned();
+        let mut ledger = Ledger::read(&self.store, &service).await?;
+        let open = self.open(&service, &ledger).await?;
+        let (mut step, mut paused) = (None, None);
+        if let Some(past) = &open {
+            // What is open knows the roles; the providers only show two places that both run.
+            let (machine, _) = self.replayed(&service, &past.rollout).await?;
+            ledger.stands(machine.roles(), machine.tasks());
+            (step, paused) = (machine.step_time().cloned(), machine.paused());
+        }
         let found = self.find(&service, &ledger).await?;
         Ok(Status {
+            step,
+            paused,
             stable: found.world.stable,
             release: found.before,
             desired: found.world.desired,
@@ -273,8 +287,23 @@ impl Deployer {
         let ledger = Ledger::read(&self.store, service).await?;
         match ledger.unfinished() {
             None => Ok(ledger),
-            Some(past) => Err(unfinished(service, past)),
+            Some(past) => {
+                let open = self.open(service, &ledger).await?;
+                Err(unfinished(service, open.as_ref().unwrap_or(past)))
+            }
         }
+    }
+
+    /// The open rollout of a service, by whoever took it up last.
+    async fn open(&self, service: &ServiceName, ledger: &Ledger) -> Result<Option<Past>> {
+        let Some(mut past) = ledger.unfinished().cloned() else { return Ok(None) };
+        let journal = Journal::Rollout(service.clone(), past.rollout.clone());
+        for text in self.store.read(&journal, 0).await? {
+            if let Ok(Record { event: Event::Recovered { by }, .. }) = running::read_record(&text) {
+                past.by = by;
+            }
+        }
+        Ok(Some(past))
     }
 }
 
@@ -291,7 +320,7 @@ fn unfinished(service: &ServiceName, past: &Past) -> Error {
         .with_hint(format!("mend what its report names, then call recover(\"{service}\")")),
         _ => Error::new(
             ErrorKind::Conflict,
-            format!("{} of {service} has not ended; {} runs it", past.rollout, past.by),
+            format!("{} of {service} has not ended; {} took it up last", past.rollout, past.by),
         )
         .with_hint(format!(
             "wait for it with wait_for_end, or have it undone with supersede; if its process is dead, call recover(\"{service}\")"

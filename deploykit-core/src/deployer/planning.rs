@@ -65,6 +65,8 @@ impl Deployer {
                 Some(seen) => Standing { place: known.place, revision: seen.revision.clone() },
                 None => known,
             }),
+            // The first rollout of all is open.
+            None if ledger.unfinished().is_some() => None,
             None => adopt(service, &state, &routing)?,
         };
         let held = ledger.roles.held.clone();

@@ -85,7 +85,11 @@ impl Deployer {
             let over = began.elapsed() >= at_most;
             let held = match open {
                 Some(past) if past.outcome.is_some() => return Err(unfinished(&service, &past)),
-                Some(past) if over => return Err(not_ended(&service, &past, at_most)),
+                Some(past) if over => {
+                    let ledger = Ledger::read(&self.store, &service).await?;
+                    let open = self.open(&service, &ledger).await?;
+                    return Err(not_ended(&service, open.as_ref().unwrap_or(&past), at_most));
+                }
                 Some(_) => match self.take_up(service.clone()).await {
                     Ok(Some(rollout)) => {
                         let left = at_most.saturating_sub(began.elapsed());
@@ -225,7 +229,7 @@ impl Deployer {
 
 fn not_ended(service: &ServiceName, past: &Past, at_most: Duration) -> Error {
     let what = format!(
-        "{} of {service} has not ended within {}; {} runs it",
+        "{} of {service} has not ended within {}; {} took it up last",
         past.rollout,
         human(at_most),
         past.by

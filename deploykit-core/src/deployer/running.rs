@@ -136,21 +136,30 @@ impl Deployer {
         let Some(past) = ledger.unfinished() else {
             return Ok(None);
         };
-        let rollout = past.rollout.clone();
-        let plan = self.kept_plan(service, &rollout).await?;
-        self.check_undoable(&plan)?;
+        let (machine, length) = self.replayed(service, &past.rollout).await?;
+        self.check_undoable(machine.plan())?;
+        let left = machine.steps_after_recovery();
+        let hooks = if left.is_empty() { &[] } else { machine.plan().hooks.as_slice() };
+        self.check_names(left, hooks)?;
+        Ok(Some((machine, length)))
+    }
+
+    /// The machine of a rollout as its journal leaves it, with the journal's length.
+    pub(super) async fn replayed(
+        &self,
+        service: &ServiceName,
+        rollout: &RolloutId,
+    ) -> Result<(Machine, u64)> {
+        let plan = self.kept_plan(service, rollout).await?;
         let mut machine = Machine::new(plan, rollout.clone());
-        let journal = Journal::Rollout(lease.service.clone(), rollout);
+        let journal = Journal::Rollout(service.clone(), rollout.clone());
         let lines = self.store.read(&journal, 0).await?;
         for (number, text) in lines.iter().enumerate() {
             let record = read_record(text)
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
             machine.apply(&record);
         }
-        let left = machine.steps_after_recovery();
-        let hooks = if left.is_empty() { &[] } else { machine.plan().hooks.as_slice() };
-        self.check_names(left, hooks)?;
-        Ok(Some((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX))))
+        Ok((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX)))
     }
 
     /// The plan that a rollout was begun with.
@@ -234,10 +243,7 @@ impl Deployer {
             patiently(lease, || self.store.put(lease, &name, &json)).await?;
         }
         let ledger = Ledger::read(&self.store, &lease.service).await?;
-        if roles.held == ledger.roles.held && roles.hold_until.is_none() {
-            // What was held before goes on being held for as long as it was to be.
-            roles.hold_until = ledger.roles.hold_until;
-        }
+        roles.hold_until = roles.hold_until.or_else(|| ledger.hold_until(&roles));
         let entry = Entry::Ended {
             at: report.ended,
             rollout: machine.rollout().clone(),
@@ -444,7 +450,7 @@ pub(super) fn line<T: serde::Serialize>(value: &T) -> Result<String> {
 }
 
 /// Reads one line of a rollout's journal; the first names the version of the machine that wrote it.
-fn read_record(text: &str) -> Result<Record> {
+pub(super) fn read_record(text: &str) -> Result<Record> {
     #[derive(serde::Deserialize)]
     struct Head {
         machine: Option<u32>,

@@ -162,6 +162,11 @@ impl Machine {
         self.paused.is_some()
     }
 
+    /// Since when it is paused.
+    pub(crate) fn paused(&self) -> Option<Timestamp> {
+        self.paused
+    }
+
     /// The step that is being carried out, by its index; none while undoing and at the end.
     pub(crate) fn step(&self) -> Option<usize> {
         match self.phase {

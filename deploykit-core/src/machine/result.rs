@@ -2,7 +2,7 @@
 
 use super::{Machine, Phase};
 use crate::name::RevisionId;
-use crate::outcome::{Outcome, Report, Roles};
+use crate::outcome::{Outcome, Report, Roles, StepTime};
 use crate::plan::Standing;
 
 impl Machine {
@@ -25,6 +25,11 @@ impl Machine {
             held: left(&world.stable),
             hold_until: self.facts.hold_until,
         }
+    }
+
+    /// The step that it is at; none before the first, and when it has ended.
+    pub(crate) fn step_time(&self) -> Option<&StepTime> {
+        self.steps.last().filter(|step| step.ended.is_none())
     }
 
     /// What people should know, so far.

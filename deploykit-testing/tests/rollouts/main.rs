@@ -11,5 +11,6 @@ mod once;
 mod people;
 mod splits;
 mod stage;
+mod status;
 mod sweeps;
 mod together;
