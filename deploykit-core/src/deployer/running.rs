@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{broadcast, mpsc};
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::handle::{Control, Rollout, Updates};
 use super::ledger::{Entry, Ledger};
 use super::{Deployer, named, release_blob};
-use crate::driver::{Driver, Performer, Writer, patiently};
+use crate::driver::{Ask, Driver, Performer, Request, Writer, patiently};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::{Event, Machine, Record};
 use crate::name::{Place, RolloutId, ServiceName};
@@ -21,6 +22,9 @@ use crate::time::Timestamp;
 
 /// How many updates a slow reader may be behind.
 const BEHIND: usize = 4_096;
+
+/// How long a request that is there may take to be read.
+const POSTED: Duration = Duration::from_secs(2);
 
 impl Deployer {
     /// Runs exactly this plan. Returns when the rollout has begun; await the handle for its outcome.
@@ -140,8 +144,25 @@ impl Deployer {
         self.check_undoable(machine.plan())?;
         let left = machine.steps_after_recovery();
         let hooks = if left.is_empty() { &[] } else { machine.plan().hooks.as_slice() };
-        self.check_names(left, hooks)?;
+        match self.check_names(left, hooks) {
+            // Undoing needs none of them.
+            Err(_) if self.is_to_be_undone(&machine).await? => {}
+            checked => checked?,
+        }
         Ok(Some((machine, length)))
+    }
+
+    /// Whether somebody has asked for an abort that nobody has taken up yet.
+    async fn is_to_be_undone(&self, machine: &Machine) -> Result<bool> {
+        let (service, rollout) = (&machine.plan().service, machine.rollout());
+        let posted = self.store.posted(service, rollout, machine.requests());
+        // Where there is none, it waits for one.
+        let Ok(posted) = timeout(POSTED, posted).await else {
+            return Ok(false);
+        };
+        Ok(posted?.iter().any(|line| {
+            serde_json::from_str::<Request>(line).is_ok_and(|request| request.ask == Ask::Abort)
+        }))
     }
 
     /// The machine of a rollout as its journal leaves it, with the journal's length.

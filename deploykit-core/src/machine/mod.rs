@@ -32,6 +32,7 @@ use crate::name::{Place, RevisionId, RolloutId};
 use crate::outcome::{Outcome, StepTime};
 use crate::plan::{OnOrphan, Plan, Step};
 use crate::routing::Weight;
+use crate::store::Owner;
 use crate::time::Timestamp;
 
 /// A pause that nobody ends is ended by undoing, after this time.
@@ -233,7 +234,7 @@ impl Machine {
                     self.enter_step(0);
                 }
             }
-            Event::Recovered { .. } => self.recovered(),
+            Event::Recovered { by } => self.recovered(by),
             Event::Registered { effect, revision } => {
                 if self.answers(*effect, MAIN) {
                     if self.op == Some(Op::Register { side: Side::Candidate }) {
@@ -319,7 +320,7 @@ impl Machine {
 
     /// Somebody takes the rollout over. While nobody was there nothing was watched or measured, and anything may have
     /// happened: what was being done is done again from its beginning, deadlines included.
-    fn recovered(&mut self) {
+    fn recovered(&mut self, by: &Owner) {
         self.began.get_or_insert(self.now);
         if let Some(rolling) = &mut self.facts.roll {
             rolling.waits = None;
@@ -336,7 +337,9 @@ impl Machine {
                 if !self.facts.promoted
                     && (self.pending.is_some() || self.plan.on_orphan == OnOrphan::Undo) =>
             {
-                let text = "its deployer ended before the rollout did".to_owned();
+                let text = format!(
+                    "its deployer ended, or lost the service, before its end; {by} took it up"
+                );
                 self.pending.get_or_insert(Why { text, aborted_by: None });
                 self.queue = jobs::awaited(op).into_iter().collect();
                 self.next();

@@ -104,13 +104,13 @@ impl Machine {
         // does not make way for nobody.
         let least = u32::from(old_tasks.ready > 0);
         let lacked = match (&self.facts.stable, to) {
-            (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready.max(least)),
+            (Some(first), Side::Stable) => first.desired.saturating_sub(first.ready),
             _ => 0,
         };
-        let as_good = Tasks {
-            ready: new_tasks.ready.saturating_add(lacked).min(new_tasks.desired),
-            ..new_tasks
-        };
+        let mut as_good = new_tasks;
+        if new_tasks.ready >= least {
+            as_good.ready = new_tasks.ready.saturating_add(lacked).min(new_tasks.desired);
+        }
         let (within, again) = match to {
             Side::Candidate => (roll.within, roll.within),
             Side::Stable => (COMING_BACK, IN_VAIN),
@@ -118,7 +118,7 @@ impl Machine {
         let healthy = |count: u32, within: Duration| Op::AwaitHealthy {
             side: to,
             place: new,
-            count: count.saturating_sub(lacked),
+            count: count.saturating_sub(lacked).max(least.min(count)),
             within: within.min(again),
         };
         let mut ops = Vec::new();

@@ -6,7 +6,7 @@ use deploykit_core::{
 };
 use deploykit_testing::Tap;
 
-use crate::stage::{SECOND, Stage, half};
+use crate::stage::{SECOND, Stage, careful, half};
 
 async fn begun(stage: &Stage, strategy: &dyn Strategy, routing: &Routing) -> (Rollout, Status) {
     let plan = stage.plan(strategy, "web:2").await;
@@ -69,6 +69,30 @@ fn of(stage: &Stage, tap: &Tap, name: &str) -> Deployer {
         .clock(world.clock())
         .owner(name)
         .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_is_to_go_on_is_superseded_by_a_deployer_without_its_gates() {
+    let stage = Stage::new();
+    let ann = Tap::new();
+    let plan = stage.plan(&careful().on_orphan(OnOrphan::Continue), "web:2").await;
+    let _dies = stage.deployer(&ann).deploy(plan).await.unwrap();
+    stage.until(|world| world.snapshot(&stage.web).routing.weight(Place::B) == half()).await;
+    stage.orphan(&ann).await;
+    let poor = of(&stage, &Tap::new(), "bob");
+    poor.supersede(&stage.web, &Change::to("web:3"), SECOND * 600).await.unwrap();
+    assert_eq!(stage.whole(), Ok(Place::A));
+    stage.world.assert_safe();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_was_taken_over_says_by_whom() {
+    let stage = Stage::new();
+    let strategy = BlueGreen::new().bake(SECOND * 600);
+    let (_hangs, _) = begun(&stage, &strategy, &Routing::all_to(Place::B)).await;
+    let bob = of(&stage, &Tap::new(), "bob");
+    let report = bob.take_over(&stage.web).await.unwrap().unwrap().await.unwrap();
+    assert!(report.why.as_ref().is_some_and(|why| why.contains("bob")), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
