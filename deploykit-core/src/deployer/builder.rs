@@ -141,13 +141,17 @@ impl<R, O, B, S> DeployerBuilder<R, O, B, S> {
         self
     }
 
-    /// How long others wait for a deployer that died without releasing its lease; 60 s otherwise. Stores that see the
-    /// death of a process do not wait at all.
+    /// How long others wait for a deployer that died without releasing its lease; 60 s otherwise, and 30 s at least: a call that
+    /// it had under way may take 15 s, and it learns of the loss by its next renewal. Stores that see the death of a process
+    /// do not wait at all.
     pub fn lease_time(mut self, ttl: Duration) -> Self {
-        self.rest.lease = ttl;
+        self.rest.lease = ttl.max(SHORTEST_LEASE);
         self
     }
 }
+
+/// Twice a call.
+const SHORTEST_LEASE: Duration = Duration::from_secs(30);
 
 impl DeployerBuilder {
     /// The deployer.

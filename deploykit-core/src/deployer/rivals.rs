@@ -7,6 +7,7 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ledger::Ledger;
+use super::running::RESTS;
 use super::{Deployer, Past, Rollout, named, unfinished};
 use crate::driver::{Ask, CALL, Request};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,8 +162,9 @@ impl Deployer {
     /// Takes a service away from a deployer that lives and does nothing any more, and recovers its rollout as
     /// [`recover`](Self::recover) does. For an operator who knows; a deployer that died needs none of this.
     ///
-    /// From the start of this call on, the former one cannot decide anything. A call to a provider that it has under way can
-    /// still land, so nothing is done here before its time is over, 15 s; fetching an image and stopping tasks may take longer.
+    /// From the start of this call on, the former one cannot decide anything. It may not know yet, and a call to a provider that it
+    /// has under way can still land, so nothing is done here for a quarter of a lease's time and the 15 s of a call, which is half a
+    /// minute; fetching an image and stopping tasks may take longer.
     ///
     /// # Errors
     /// As for [`recover`](Self::recover).
@@ -174,7 +176,7 @@ impl Deployer {
         let service = named(service)?;
         let lease = self.store.steal(&service, &self.owner(), self.lease).await?;
         let wait = async {
-            sleep(CALL).await;
+            sleep(lease.ttl / RESTS + CALL).await;
             Ok(())
         };
         let waited = self.under(&lease, wait).await;

@@ -1,7 +1,10 @@
 //! Running plans under the service's lease, and picking up what others left.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,6 +25,10 @@ use crate::time::Timestamp;
 
 /// How many updates a slow reader may be behind.
 const BEHIND: usize = 4_096;
+
+/// A lease is renewed so often within its time, and after such a part of it without a renewal the work rests.
+const RENEWED: u32 = 6;
+pub(super) const RESTS: u32 = 4;
 
 /// How long a request that is there may take to be read.
 const POSTED: Duration = Duration::from_secs(2);
@@ -391,29 +398,38 @@ impl Deployer {
         .map(|_| ())
     }
 
-    /// Works for as long as the lease is kept, a panic being an error.
+    /// Works for as long as the lease is kept, a panic being an error. While nobody can tell whether it is, the work rests: it
+    /// begins nothing that somebody who took the service over does not expect.
     pub(super) async fn under<T>(
         &self,
         lease: &Lease,
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        tokio::select! {
-            biased;
-            lost = self.keep(lease) => Err(lost),
-            worked = AssertUnwindSafe(work).catch_unwind() => worked.unwrap_or_else(|_| Err(panicked())),
-        }
+        let renewed = Mutex::new(Instant::now());
+        let mut keep = pin!(self.keep(lease, &renewed));
+        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+        poll_fn(|context| {
+            if let Poll::Ready(lost) = keep.as_mut().poll(context) {
+                return Poll::Ready(Err(lost));
+            }
+            if latest(&renewed).elapsed() >= lease.ttl / RESTS {
+                // Woken by the next renewal.
+                return Poll::Pending;
+            }
+            work.as_mut().poll(context).map(|worked| worked.unwrap_or_else(|_| Err(panicked())))
+        })
+        .await
     }
 
-    /// Renews a lease until that fails. Whoever woke up after a long sleep is told before anything else is done.
-    async fn keep(&self, lease: &Lease) -> Error {
-        let mut renewed = Instant::now();
+    /// Renews a lease until that fails.
+    async fn keep(&self, lease: &Lease, renewed: &Mutex<Instant>) -> Error {
         loop {
-            sleep_until(renewed + lease.ttl / 3).await;
+            sleep_until(latest(renewed) + lease.ttl / RENEWED).await;
             // Given up before somebody else can have it, with what a call may take in between.
-            while renewed.elapsed() < lease.ttl / 3 * 2 {
+            while latest(renewed).elapsed() < lease.ttl / 3 * 2 {
                 match timeout(lease.ttl / 6, self.store.renew(lease)).await {
                     Ok(Ok(())) => {
-                        renewed = Instant::now();
+                        *renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                         break;
                     }
                     Ok(Err(error)) if !error.is_temporary() => {
@@ -423,7 +439,7 @@ impl Deployer {
                     Err(_) => {}
                 }
             }
-            if renewed.elapsed() >= lease.ttl / 3 * 2 {
+            if latest(renewed).elapsed() >= lease.ttl / 3 * 2 {
                 return Error::new(
                     ErrorKind::Unavailable,
                     format!("the lease of {} could not be renewed in time", lease.service),
@@ -454,6 +470,10 @@ impl Deployer {
             since: self.providers.clock.now(),
         }
     }
+}
+
+fn latest(renewed: &Mutex<Instant>) -> Instant {
+    *renewed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn panicked() -> Error {

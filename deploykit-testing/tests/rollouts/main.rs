@@ -9,6 +9,7 @@ mod down;
 mod meanwhile;
 mod once;
 mod people;
+mod rivals;
 mod splits;
 mod stage;
 mod status;
