@@ -175,9 +175,4 @@ impl Ledger {
     pub(super) fn unfinished(&self) -> Option<&Past> {
         self.past.last().filter(|past| matches!(past.outcome, None | Some(Outcome::NeedsOperator)))
     }
-
-    /// The name of the next rollout.
-    pub(super) fn next(&self, service: &ServiceName) -> RolloutId {
-        RolloutId::new(format!("{service}-{}", self.past.len() + 1))
-    }
 }

@@ -160,6 +160,7 @@ impl Deployer {
         release: Release,
         replicas: Option<u32>,
     ) -> Result<Plan> {
+        found.world.check_served(service)?;
         let mut found = found;
         if found.world.stable.is_none() {
             found.world.desired = replicas.unwrap_or(1);
@@ -295,6 +296,34 @@ impl Deployer {
             Some(hook) => Err(missing("hook", hook.hook.as_str())),
             None => Ok(()),
         }
+    }
+}
+
+impl Fingerprint {
+    /// Whether the place that served last gets the requests. Shares between it and a candidate would go to a place that somebody
+    /// has left, and perhaps emptied.
+    fn check_served(&self, service: &ServiceName) -> Result<()> {
+        let Some(stable) = self.stable.as_ref().map(|stable| stable.place) else {
+            return Ok(());
+        };
+        let is_other =
+            |place: &Place| *place != stable && self.routing.weight(*place) != Weight::NONE;
+        let Some(other) = self.routing.places().find(is_other) else {
+            return Ok(());
+        };
+        let hint = match &self.held {
+            Some(held) if held.place == other => {
+                "roll back, which makes that place stable; or set the routing back".to_owned()
+            }
+            _ => format!(
+                "set the routing back to place {stable}; or, where place {other} is to serve, move the history of {service} out of the store: the next plan takes for stable whoever gets all requests"
+            ),
+        };
+        Err(Error::new(
+            ErrorKind::Foreign,
+            format!("by the history of {service} place {stable} serves, and the routing is {}: somebody else has set it", self.routing),
+        )
+        .with_hint(hint))
     }
 }
 

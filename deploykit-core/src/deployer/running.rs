@@ -30,6 +30,11 @@ const BEHIND: usize = 4_096;
 const RENEWED: u32 = 6;
 pub(super) const RESTS: u32 = 4;
 
+/// What to do about a rollout of which the store does not know enough.
+const BY_HAND: &str = "restore the store from a backup; or end the rollout by hand, so that one place has all requests and the \
+                       others are gone, and move what the store has of the service away: the next plan takes that place for \
+                       stable";
+
 /// How long a request that is there may take to be read.
 const POSTED: Duration = Duration::from_secs(2);
 
@@ -94,7 +99,7 @@ impl Deployer {
             // For the way back, also where somebody else deployed what serves now.
             self.store.put(&lease, &release_blob(&stable.revision), &json(before)?).await?;
         }
-        let rollout = ledger.next(&service);
+        let rollout = self.free_name(&service, &ledger).await?;
         self.store.put(&lease, rollout.as_str(), &json(&plan)?).await?;
         let mut history = self.history_writer(&lease, ledger.length);
         let entry = Entry::Begun {
@@ -109,6 +114,19 @@ impl Deployer {
         history.append(line(&entry)?).await?;
         let machine = Machine::new(plan, rollout);
         Ok(self.start(machine, lease, 0, Event::Begun { machine: FORMAT, by: self.owner() }))
+    }
+
+    /// A name that no rollout has had, also where the history was lost, or is an older one, and the journals are not.
+    async fn free_name(&self, service: &ServiceName, ledger: &Ledger) -> Result<RolloutId> {
+        let mut number = ledger.past.len();
+        loop {
+            number += 1;
+            let rollout = RolloutId::new(format!("{service}-{number}"));
+            let journal = Journal::Rollout(service.clone(), rollout.clone());
+            if self.store.read(&journal, 0).await?.is_empty() {
+                return Ok(rollout);
+            }
+        }
     }
 
     /// Takes up the rollout that a dead deployer left, or that needed an operator: replays its journal, observes, and
@@ -185,6 +203,10 @@ impl Deployer {
         for (number, text) in lines.iter().enumerate() {
             let record = read_record(text)
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
+            if machine.lacks_what_led_to(&record.event) {
+                let what = format!("a line is missing before line {} of the {journal}", number + 1);
+                return Err(Error::new(ErrorKind::Corrupt, what).with_hint(BY_HAND));
+            }
             machine.apply(&record);
         }
         Ok((machine, u64::try_from(lines.len()).unwrap_or(u64::MAX)))
@@ -271,6 +293,14 @@ impl Deployer {
             patiently(lease, || self.store.put(lease, &name, &json)).await?;
         }
         let ledger = Ledger::read(&self.store, &lease.service).await?;
+        if ledger.unfinished().is_none_or(|past| past.rollout != *machine.rollout()) {
+            let (service, rollout) = (&lease.service, machine.rollout());
+            let what = format!(
+                "{rollout} is {}, and the history of {service} does not know that it began",
+                report.outcome
+            );
+            return Err(Error::new(ErrorKind::Corrupt, what).with_hint(BY_HAND));
+        }
         roles.hold_until = roles.hold_until.or_else(|| ledger.hold_until(&roles));
         let entry = Entry::Ended {
             at: report.ended,
@@ -497,11 +527,7 @@ pub(super) fn read_record(text: &str) -> Result<Record> {
         machine: Option<u32>,
     }
     let corrupt = |e: serde_json::Error| {
-        Error::new(ErrorKind::Corrupt, "it cannot be read")
-            .with_hint(
-                "restore the store from a backup, or look at what runs and remove the line by hand",
-            )
-            .with_source(e)
+        Error::new(ErrorKind::Corrupt, "it cannot be read").with_hint(BY_HAND).with_source(e)
     };
     let head: Head = serde_json::from_str(text).map_err(corrupt)?;
     match head.machine {

@@ -117,6 +117,18 @@ impl Event {
     pub(crate) fn failed(effect: EffectId, error: &Error) -> Self {
         Self::Failed { effect, kind: error.kind(), error: error.report() }
     }
+
+    /// What it answers.
+    pub(super) fn effect(&self) -> Option<EffectId> {
+        match self {
+            Self::Registered { effect, .. }
+            | Self::Surveyed { effect, .. }
+            | Self::Done { effect, .. }
+            | Self::Failed { effect, .. }
+            | Self::Measured { effect, .. } => Some(*effect),
+            _ => None,
+        }
+    }
 }
 
 /// What a look at the service showed.

@@ -5,6 +5,7 @@
 
 mod back;
 mod cloud;
+mod damage;
 mod down;
 mod meanwhile;
 mod once;

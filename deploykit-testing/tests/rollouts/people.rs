@@ -284,3 +284,22 @@ async fn a_plan_that_leaves_no_task_for_a_while_says_that_requests_fail() {
         assert_eq!(plan.to_string().contains("requests fail"), fail, "{plan}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_somebody_turned_back_by_hand_is_not_planned_as_if_he_had_not() {
+    let stage = Stage::new();
+    let strategy = BlueGreen::new().hold(SECOND * 86_400);
+    let _ = stage.deploy(&strategy, "web:2").await;
+    stage.world.set_routing_by_someone_else(&stage.web, &Routing::all_to(Place::A));
+    stage.world.scale(&stage.web, Place::B, 0).unwrap();
+    sleep(SECOND * 60).await;
+    let change = Change::to("web:3");
+    let refused = stage.fresh().plan(&stage.web, &strategy, change.clone()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Foreign);
+    // As its hint says.
+    let back = stage.fresh().rollback(&stage.web, &strategy).await.unwrap().await.unwrap();
+    assert_eq!(back.outcome, Outcome::Promoted, "{back}");
+    let rollout = stage.fresh().rollout(&stage.web, &strategy, change).await.unwrap();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
+    stage.world.assert_safe();
+}
