@@ -190,7 +190,8 @@ impl ServiceSpec {
             return wrong("readiness", "has a path that does not begin with /");
         }
         // It may be the secret itself, so it is not shown.
-        if let Some((name, _)) = self.secrets.iter().find(|(_, from)| !from.as_str().contains(':'))
+        let is_reference = |from: &str| from.contains(':') && !from.contains("://");
+        if let Some((name, _)) = self.secrets.iter().find(|(_, from)| !is_reference(from.as_str()))
         {
             return Err(Error::invalid(format!(
                 "service spec: secret {name} does not say where it is to be fetched"
@@ -371,9 +372,10 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_place_of_its_reference_is_refused_and_not_shown() {
-        let spec = ServiceSpec::worker().with_secret("PASSWORD", "hunter2");
-        let error = spec.check().unwrap_err();
-        assert!(error.message().contains("secret PASSWORD"), "{error}");
-        assert!(!error.report().contains("hunter2"), "{error}");
+        for secret in ["hunter2", "postgres://app:hunter2@db/app"] {
+            let error = ServiceSpec::worker().with_secret("PASSWORD", secret).check().unwrap_err();
+            assert!(error.message().contains("secret PASSWORD"), "{error}");
+            assert!(!error.report().contains("hunter2"), "{error}");
+        }
     }
 }

@@ -281,7 +281,7 @@ impl Performer {
         request.until = Some(until);
         // The plan's deadline ends the asking.
         let asked = self.insist(Duration::MAX, || {
-            let asked = AssertUnwindSafe(approver.ask(&request)).catch_unwind();
+            let asked = AssertUnwindSafe(async { approver.ask(&request).await }).catch_unwind();
             asked.map(|asked| {
                 asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the approver panicked")))
             })
@@ -299,22 +299,22 @@ impl Performer {
     ) -> Result<Answer> {
         let hook = self.providers.hooks.get(name).ok_or_else(|| missing("hook", name.as_str()))?;
         let limit = until.since(self.now());
-        let run = AssertUnwindSafe(async {
+        let run = async {
+            // The time is the hook's, and not what a provider takes that throttles.
             let names = self.insist(limit, || self.gate_context(revision.clone())).await?;
-            let release = &*self.release;
-            let mut context = HookContext::new(point, names, release.clone());
+            let mut context = HookContext::new(point, names, (*self.release).clone());
             (context.why, context.before) = (why, self.before.as_deref().cloned());
-            hook.run(&context).await
-        });
-        let ran = match timeout(limit, run.catch_unwind()).await {
-            Ok(Ok(ran)) => ran,
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Other, "it panicked")),
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("it did not end within {}", human(limit)),
-            )),
+            let run = AssertUnwindSafe(async { hook.run(&context).await });
+            match timeout(limit, run.catch_unwind()).await {
+                Ok(Ok(ran)) => ran,
+                Ok(Err(_)) => Err(Error::new(ErrorKind::Other, "it panicked")),
+                Err(_) => Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("it did not end within {}", human(limit)),
+                )),
+            }
         };
-        ran.map_err(|e| e.within(format_args!("{name} at {point}")))?;
+        run.await.map_err(|e| e.within(format_args!("{name} at {point}")))?;
         Ok(Answer::Done(None))
     }
 
@@ -334,7 +334,7 @@ impl Performer {
             // Of the providers, not of the gate.
             Err(error) => return Ok(Measurement::inconclusive(error.report())),
         };
-        let measured = gate.measure(&context);
+        let measured = async { gate.measure(&context).await };
         Ok(match timeout(limit, AssertUnwindSafe(measured).catch_unwind()).await {
             Ok(Ok(Ok(measurement))) => measurement,
             Ok(Ok(Err(error))) if error.kind() == ErrorKind::Invalid => {

@@ -426,6 +426,8 @@ impl Store for DirectoryStore {
                 files::create_dir(directory)?;
             }
             let _locked = Lock::wait(&path)?;
+            // Behind a line that cannot be read nobody would find it.
+            lines::read(&path, 0)?;
             lines::append_if(&path, &line, |_| Ok(())).map(|_| ())
         })
         .await
@@ -468,8 +470,12 @@ impl Store for DirectoryStore {
                 let Some(Ok(service)) = name.map(ServiceName::new) else {
                     continue;
                 };
-                let rollouts = entries(&journals(&directory))?;
-                if has_lines(&history(&directory)) || rollouts.iter().any(|path| has_lines(path)) {
+                // One whose journals cannot be listed is told of all the same: what it lacks is said when it is read.
+                let has_rollouts = || {
+                    entries(&journals(&directory))
+                        .map_or(true, |paths| paths.iter().any(|path| has_lines(path)))
+                };
+                if directory.is_dir() && (has_lines(&history(&directory)) || has_rollouts()) {
                     services.push(service);
                 }
             }

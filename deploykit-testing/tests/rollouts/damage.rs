@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, DirectoryStore, ErrorKind, Outcome, Place, Result, Rollout,
-    Routing,
+    Ask, BlueGreen, Change, Deployer, DirectoryStore, ErrorKind, Outcome, Place, Result, Rollout,
+    Routing, Supervised,
 };
 use deploykit_testing::{Tap, World};
 use tokio::time::sleep;
@@ -59,9 +59,10 @@ impl Shelf {
         self.stage.until(|world| world.snapshot(web).routing == all).await;
         sleep(SECOND).await;
         tap.kill();
-        drop(rollout);
         sleep(LEASE).await;
-        let file = self.path("journal/web-1.jsonl");
+        let name = rollout.id().unwrap().to_string();
+        drop(rollout);
+        let file = self.path(&format!("journal/{name}.jsonl"));
         let text = std::fs::read_to_string(&file).unwrap();
         let mut lines: Vec<&str> = text.lines().collect();
         edit(&mut lines);
@@ -72,9 +73,15 @@ impl Shelf {
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_lacks_a_line_or_has_two_swapped_is_not_followed() {
     let edits: [fn(&mut Vec<&str>); 4] = [
-        |lines| drop(lines.remove(0)),
-        |lines| drop(lines.remove(1)),
-        |lines| drop(lines.remove(2)),
+        |lines| {
+            lines.remove(0);
+        },
+        |lines| {
+            lines.remove(1);
+        },
+        |lines| {
+            lines.remove(2);
+        },
         |lines| lines.swap(1, 2),
     ];
     for (number, edit) in edits.into_iter().enumerate() {
@@ -107,4 +114,26 @@ async fn a_history_that_is_lost_in_a_rollout_is_told_at_its_end() {
     sleep(SECOND).await;
     std::fs::remove_file(shelf.path("history.jsonl")).unwrap();
     assert_eq!(rollout.await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_one_service_does_not_end_the_supervision_of_the_others() {
+    let shelf = Shelf::new();
+    std::fs::write(shelf.dir.path().join("notes"), "").unwrap();
+    std::fs::create_dir(shelf.dir.path().join("api")).unwrap();
+    std::fs::write(shelf.dir.path().join("api/journal"), "").unwrap();
+    shelf.orphan(|_| {}).await;
+    let done = shelf.deployer(&Tap::new()).supervise().await.unwrap();
+    let web = done.into_iter().find(|(service, _)| *service == shelf.stage.web);
+    assert!(matches!(web, Some((_, Ok(Supervised::Recovered(_))))), "{web:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_nobody_could_read_is_refused() {
+    let shelf = Shelf::new();
+    let _rollout = shelf.begin(&Tap::new(), "web:2").await.unwrap();
+    std::fs::create_dir_all(shelf.path("ask")).unwrap();
+    std::fs::write(shelf.path("ask/web-1.jsonl"), "rubbish\n").unwrap();
+    let asked = shelf.deployer(&Tap::new()).ask(&shelf.stage.web, Ask::Abort, "ann").await;
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::Corrupt);
 }

@@ -4,9 +4,10 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use deploykit_core::{
-    BlueGreen, Change, Deployer, ErrorKind, Outcome, Place, Rollout, Routing, ServiceName,
+    BlueGreen, Change, Deployer, ErrorKind, Outcome, Place, Point, Rollout, Routing, ServiceName,
+    hook_fn,
 };
-use deploykit_testing::{Behaviour, Fault, Operation, Traffic, World};
+use deploykit_testing::{Behaviour, Blow, Fault, Operation, Part, Tap, Traffic, World};
 use futures::future::join_all;
 use tokio::time::sleep;
 
@@ -108,4 +109,29 @@ async fn a_throttled_look_that_a_gate_needs_is_no_measurement_without_result() {
     stage.world.heal();
     let report = rollout.await.unwrap();
     assert_eq!(report.outcome, Outcome::Promoted, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_hook_is_not_what_a_provider_takes_that_throttles() {
+    let (stage, tap) = (Stage::new(), Tap::new());
+    let world = &stage.world;
+    let deployer = world
+        .deployer()
+        .balancer(tap.wrap(world.balancer()))
+        .store(tap.wrap(stage.store.clone()))
+        .hook("tell", hook_fn(|_| async { Ok(()) }))
+        .build();
+    let plan = deployer.plan(&stage.web, &BlueGreen::new(), Change::to("web:2")).await.unwrap();
+    let plan = plan.with_hook(Point::PreScaleUp, "tell", SECOND * 10);
+    let (mut has_begun, mut left) = (false, 12);
+    tap.strike_by(move |name, part, _| {
+        has_begun |= name == "append";
+        let strikes = has_begun && part == Part::Provider && left > 0;
+        strikes.then(|| {
+            left -= 1;
+            Blow::Fail(ErrorKind::Throttled)
+        })
+    });
+    let rollout = deployer.deploy(plan).await.unwrap();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
 }

@@ -1,18 +1,19 @@
 //! What people do, and what they ask for.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deploykit_core::{
-    BalancerCapability, BlueGreen, Change, ErrorKind, ImageRef, Launch, Measurement, OnOrphan,
-    Orchestrator, OrchestratorCapability, Outcome, Place, Plan, Registry, Release, Rolling,
-    RolloutId, Routing, ServiceSpec, Step, gate_fn,
+    Approval, ApprovalRequest, Approver, BalancerCapability, BlueGreen, Canary, Change, ErrorKind,
+    ImageRef, Launch, Measurement, OnOrphan, Orchestrator, OrchestratorCapability, Outcome, Place,
+    Plan, Registry, Release, Result, Rolling, RolloutId, Routing, ServiceSpec, Step, gate_fn,
 };
 use deploykit_testing::{Blow, Fault, Operation, Part, Tap};
 use tokio::time::{sleep, timeout};
 
-use crate::stage::{LEASE, PATIENCE, SECOND, Stage, careful};
+use crate::stage::{LEASE, PATIENCE, SECOND, Stage, careful, half};
 
 #[tokio::test(start_paused = true)]
 async fn a_measurement_without_result_within_the_limit_does_not_end_a_long_soak() {
@@ -302,4 +303,33 @@ async fn a_service_that_somebody_turned_back_by_hand_is_not_planned_as_if_he_had
     let rollout = stage.fresh().rollout(&stage.web, &strategy, change).await.unwrap();
     assert_eq!(rollout.await.unwrap().outcome, Outcome::Promoted);
     stage.world.assert_safe();
+}
+
+/// Written by hand, so that it panics before there is anything to await.
+#[derive(Debug)]
+struct Panics;
+
+impl Approver for Panics {
+    fn ask<'a, 'b, 'c>(
+        &'a self,
+        _: &'b ApprovalRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Approval>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approver_that_panics_at_once_undoes_the_rollout() {
+    let stage = Stage::new();
+    let deployer =
+        stage.world.deployer().store(stage.store.clone()).approver("ann", Panics).build();
+    let strategy = Canary::steps([(half(), SECOND)]).approve_at_by(half(), "ann", SECOND * 60);
+    let rollout = deployer.rollout(&stage.web, &strategy, Change::to("web:2")).await.unwrap();
+    assert_eq!(rollout.await.unwrap().outcome, Outcome::RolledBack);
+    assert_eq!(stage.whole(), Ok(Place::A));
 }
