@@ -33,7 +33,7 @@ impl Stage<'_> {
     async fn strike(&mut self, draw: &Draw, told: &mut Told) -> Result<()> {
         let bare = &self.site.bare;
         match (draw.kind, &mut self.daemon) {
-            (Kind::Daemon, Some(daemon)) => daemon.restart(draw.left % 2 == 0).await,
+            (Kind::Daemon, Some(daemon)) => daemon.restart(draw.left.is_multiple_of(2)).await,
             (Kind::Task, _) => {
                 let list = bare.get(&crate::watch::list_of(&self.site.service)).await?;
                 let tasks: Vec<_> = list.as_array().into_iter().flatten().collect();

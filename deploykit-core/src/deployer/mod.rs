@@ -91,7 +91,7 @@ impl Deployer {
     /// # Errors
     /// `Invalid` or `Unsupported` for what cannot be done, naming the field or step; `NotFound` for an unknown image, a new
     /// service without a spec, or a gate that this deployer was not given; `Conflict` while another rollout of the service has not
-    /// ended; `Foreign` where it cannot be told which of the service's places serves.
+    /// ended; `Foreign` where it cannot be told which of the service's places serves, or where requests go to another one.
     pub async fn plan<N>(&self, service: N, strategy: &dyn Strategy, change: Change) -> Result<Plan>
     where
         N: TryInto<ServiceName> + Send,

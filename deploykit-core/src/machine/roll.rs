@@ -95,6 +95,11 @@ impl Machine {
         }
         let (old_tasks, new_tasks) = (tasks(old_seen), tasks(new_seen));
         let (surge, mut unavailable) = roll.bounds(rolling.desired);
+        let planned = self.plan.replicas.unwrap_or(self.plan.world.desired);
+        if surge > 0 && roll.bounds(planned).1 < planned {
+            // A plan that leaves tasks does not leave none because somebody wants fewer of them.
+            unavailable = unavailable.min(rolling.desired.saturating_sub(1));
+        }
         if rolling.cramped {
             // As few as the way forward would have made do with.
             let enough = self.plan.replicas.unwrap_or(rolling.desired);

@@ -1,8 +1,8 @@
 //! Requests that were lost.
 
 use deploykit_core::{
-    BalancerCapability, BlueGreen, ErrorKind, OrchestratorCapability, Outcome, Place, Routing,
-    Weight,
+    BalancerCapability, BlueGreen, Change, ErrorKind, OrchestratorCapability, Outcome, Place,
+    Routing, Weight,
 };
 use deploykit_testing::{Fault, Operation};
 use tokio::time::sleep;
@@ -137,8 +137,9 @@ async fn a_place_that_carries_requests_is_not_removed_to_make_room() {
     let refused = stage.fresh().settle_now(&stage.web).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Foreign, "{refused}");
     // Where there are two places only, the held one is in the way of the next version.
-    let report = stage.deploy(&careful(), "web:3").await;
-    assert_eq!(report.outcome, Outcome::RolledBack, "{report}");
+    let change = Change::to("web:3");
+    let refused = stage.fresh().plan(&stage.web, &careful(), change).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Foreign, "{refused}");
     let seen = stage.world.snapshot(&stage.web);
     assert_eq!(seen.places[&Place::A].healthy, 3, "{seen}");
     sleep(LEASE).await;
