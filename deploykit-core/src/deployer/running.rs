@@ -203,7 +203,9 @@ impl Deployer {
         for (number, text) in lines.iter().enumerate() {
             let record = read_record(text)
                 .map_err(|e| e.within(format_args!("line {} of the {journal}", number + 1)))?;
-            if machine.lacks_what_led_to(&record.event) {
+            // Whoever began may have died before it wrote that down.
+            let begins = matches!(record.event, Event::Begun { .. } | Event::Recovered { .. });
+            if number == 0 && !begins || machine.lacks_what_led_to(&record.event) {
                 let what = format!("a line is missing before line {} of the {journal}", number + 1);
                 return Err(Error::new(ErrorKind::Corrupt, what).with_hint(BY_HAND));
             }

@@ -217,11 +217,9 @@ impl Machine {
     // --- events in -------------------------------------------------------------------------------------------------
 
     /// Takes one record in. Answers to what is not wanted any more change nothing.
-    /// Whether something is missing before this record: it answers what was not asked yet, or nobody has begun.
+    /// Whether something is missing before this event: it answers what was not asked yet.
     pub(crate) fn lacks_what_led_to(&self, event: &Event) -> bool {
-        let is_begin = matches!(event, Event::Begun { .. });
         event.effect().is_some_and(|effect| effect.0 > self.number)
-            || (self.began.is_none() && !is_begin)
     }
 
     pub(crate) fn apply(&mut self, record: &Record) {

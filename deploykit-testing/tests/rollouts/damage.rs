@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use deploykit_core::{
-    Ask, BlueGreen, Change, Deployer, DirectoryStore, ErrorKind, Outcome, Place, Result, Rollout,
-    Routing, Supervised,
+    Ask, BlueGreen, Change, Deployer, DirectoryStore, ErrorKind, OnOrphan, Outcome, Place, Result,
+    Rollout, Routing, Supervised,
 };
-use deploykit_testing::{Tap, World};
+use deploykit_testing::{Blow, Part, Tap, World};
 use tokio::time::sleep;
 
 use crate::stage::{LEASE, SECOND, Stage, half};
@@ -136,4 +136,27 @@ async fn a_request_that_nobody_could_read_is_refused() {
     std::fs::write(shelf.path("ask/web-1.jsonl"), "rubbish\n").unwrap();
     let asked = shelf.deployer(&Tap::new()).ask(&shelf.stage.web, Ask::Abort, "ann").await;
     assert_eq!(asked.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_whose_first_two_deployers_died_at_once_is_recovered() {
+    let stage = Stage::new();
+    let strategy = BlueGreen::new().on_orphan(OnOrphan::Continue);
+    let plan = stage.plan(&strategy, "web:2").await;
+    let dies = Tap::new();
+    dies.strike_by(|name, _, _| (name == "append").then_some(Blow::Die));
+    let _first = stage.deployer(&dies).deploy(plan).await;
+    sleep(LEASE).await;
+    for _ in 0..2 {
+        let dies = Tap::new();
+        dies.strike_by(|name, part, _| {
+            (part == Part::Provider || name == "release").then_some(Blow::DieBefore)
+        });
+        if let Ok(Some(rollout)) = stage.deployer(&dies).recover(&stage.web).await {
+            let _ = rollout.await;
+        }
+        sleep(LEASE).await;
+    }
+    stage.clean_up().await;
+    assert_eq!(stage.whole(), Ok(Place::B));
 }
